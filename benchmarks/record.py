@@ -1,0 +1,80 @@
+"""Results as lines of JSON: appended one unit of work at a time, skipped when already there."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "numpy", "scikit-image", "scikit-learn", "napari")
+
+
+def commit() -> str:
+    """Return the commit of the working tree, marked where files differ from it."""
+    git = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on: processor, cores, Python and package versions."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
+        model = names[0].split(":")[1].strip() if names else model
+    versions = {name: version(name) for name in PACKAGES}
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+@dataclass(frozen=True)
+class Record:
+    """A file of results.
+
+    Parameters
+    ----------
+    path : Path or None
+        JSON lines; None keeps nothing.
+    configuration : dict
+        What, beside the item, a result depends on.
+    """
+
+    path: Path | None
+    configuration: dict[str, Any]
+
+    def find(self, **unit: Any) -> dict[str, Any] | None:
+        """Return the result of this unit of work at this commit, if it was done before."""
+        if self.path is None or not self.path.exists():
+            return None
+        key = self._key(unit)
+        for line in self.path.read_text().splitlines():
+            entry: dict[str, Any] = json.loads(line)
+            if all(entry.get(k) == v for k, v in key.items()):
+                return entry
+        return None
+
+    def append(self, unit: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+        """Write one result and return its whole line."""
+        command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+        entry = {**self._key(unit), **result, "machine": machine(), "command": command}
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+        return entry
+
+    def _key(self, unit: dict[str, Any]) -> dict[str, Any]:
+        entry = {"commit": commit(), "configuration": self.configuration, **unit}
+        plain: dict[str, Any] = json.loads(json.dumps(entry))  # tuples become lists, as on file
+        return plain

@@ -1,0 +1,79 @@
+"""Models on disk: safetensors with a JSON header. Opening one executes nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from napari_msseg.config import ModelConfig, from_mapping, to_mapping
+from napari_msseg.errors import InputError
+from napari_msseg.io.atomic import atomic_path
+from napari_msseg.model import MSNet
+
+FORMAT = "napari-msseg model 1"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Weights of an `MSNet` and the configuration that they fit.
+
+    Attributes
+    ----------
+    config : ModelConfig
+    weights : dict of str to Tensor
+        A state dict, on the CPU.
+    """
+
+    config: ModelConfig
+    weights: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, model: MSNet) -> Checkpoint:
+        """Copy the weights of a model to the CPU."""
+        weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+        return cls(model.config, weights)
+
+    def build(self) -> MSNet:
+        """Return a network with these weights."""
+        model = MSNet(self.config)
+        model.load_state_dict(self.weights)
+        return model
+
+    def save(self, path: Path | str) -> None:
+        """Write atomically to a ``.safetensors`` file."""
+        metadata = {"format": FORMAT, "config": json.dumps(to_mapping(self.config))}
+        weights = {k: v.contiguous() for k, v in self.weights.items()}
+        with atomic_path(Path(path)) as temporary:
+            temporary.write_bytes(safetensors.torch.save(weights, metadata))
+
+    @classmethod
+    def load(cls, path: Path | str) -> Checkpoint:
+        """Read a file that `save` wrote.
+
+        Raises
+        ------
+        InputError
+            If it is missing, no model of ours, or its weights do not fit its configuration.
+        """
+        if not Path(path).is_file():
+            raise InputError(f"there is no model file {path}")
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (safetensors.SafetensorError, OSError) as error:
+            raise InputError(f"{path} is not a model file: {error}") from None
+        if metadata.get("format") != FORMAT:
+            raise InputError(f"{path} is not a model of napari-msseg")
+        checkpoint = cls(from_mapping(ModelConfig, json.loads(metadata["config"])), weights)
+        try:
+            checkpoint.build()
+        except RuntimeError as error:
+            first = str(error).splitlines()[0]
+            raise InputError(f"the weights in {path} do not fit its own header: {first}") from None
+        return checkpoint

@@ -1,0 +1,239 @@
+"""Configuration: frozen dataclasses, checked when they are built, unknown keys refused.
+
+Every constant of the method stands here once, with its source. [p] printed in a paper,
+[o] ours, from the experiments in docs/experiments.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast, get_type_hints
+
+from napari_msseg.errors import InputError
+
+T = TypeVar("T")
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `InputError` with `message` unless `condition` holds."""
+    if not condition:
+        raise InputError(message)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of an MSNet.
+
+    Parameters
+    ----------
+    ndim : {2, 3}
+        Spatial dimensions.
+    in_channels, n_classes : int
+        Channels of the input, classes of the output.
+    channels : tuple of int
+        Features on each grid, fine to coarse; its length is L, the number of grids.
+    relaxations : int
+        Relaxations ν before and after the coarse correction. The paper: one. [p]
+    inner_kernel : {1, 3}
+        Kernel of the inner convolution of K and of K*; 1 halves the cost and the
+        receptive field. [o]
+    expansion : float
+        Features inside K as a multiple of those outside. [o]
+    embedding_dim : int
+        Length D of the embeddings of the projection heads. [o]
+    """
+
+    ndim: int = 2
+    in_channels: int = 1
+    n_classes: int = 2
+    channels: tuple[int, ...] = (16, 24, 32)
+    relaxations: int = 1
+    inner_kernel: int = 1
+    expansion: float = 1.0
+    embedding_dim: int = 16
+
+    def __post_init__(self) -> None:
+        require(self.ndim in (2, 3), f"ndim must be 2 or 3, not {self.ndim}")
+        require(self.in_channels >= 1, "in_channels must be at least 1")
+        require(self.n_classes >= 2, "n_classes must be at least 2 (background counts)")
+        require(bool(self.channels) and min(self.channels) > 0, "channels must be positive")
+        require(self.relaxations >= 1, "relaxations must be at least 1")
+        require(self.inner_kernel in (1, 3), "inner_kernel must be 1 or 3")
+        require(self.expansion > 0, "expansion must be positive")
+        require(self.embedding_dim >= 1, "embedding_dim must be at least 1")
+
+
+@dataclass(frozen=True)
+class ContrastiveConfig:
+    """Contrastive regularisation at one scale (S2L-contrastive, eq. 4).
+
+    Parameters
+    ----------
+    weight : float
+        λ in the total loss.
+    temperature : float
+        τ.
+    block : int
+        δ; must be a stride of one of the decoder's grids (1, 2, 4, …).
+    samples : int
+        Embeddings drawn a class and a step; the paper's cap is 6,000, a live step
+        affords some hundred.
+    """
+
+    weight: float
+    temperature: float
+    block: int
+    samples: int = 256
+
+    def __post_init__(self) -> None:
+        require(self.weight >= 0, "the weight of a contrastive term must not be negative")
+        require(self.temperature > 0, "temperature must be positive")
+        require(self.block >= 1 and self.block & (self.block - 1) == 0, "block: 1, 2, 4, …")
+        require(self.samples >= 2, "samples must be at least 2")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Losses, pseudo-labels, sampling and optimiser of a session.
+
+    Parameters
+    ----------
+    warm_up_steps : int
+        Steps on scribbles alone before pseudo-labels and contrast come in.
+    ensemble_period : int
+        Steps between two predictions; each goes into the moving average.
+    ensemble_alpha : float
+        α in ema ← α p + (1 − α) ema. The paper: 0.2. [p]
+    confidence_threshold : float
+        A pixel gets a pseudo-label above it. The paper: 0.8. [p]
+    pseudo_weight : float
+        Weight of the pseudo-label term. The paper: 0.5. [p]
+    pixel, patch : ContrastiveConfig
+        R_pixel and R_patch.
+    batch_size : int
+        Training crops a step.
+    patch_shape : tuple of int
+        Shape of a crop in pixels, (Y, X) or (Z, Y, X); cut to the image.
+    learning_rate, weight_decay : float
+        Of the optimiser.
+    decay_fraction : float
+        Part of a session's budget, at its end, over which the learning rate falls to 0.
+    average_decay : float
+        Decay of the averaged weights that predict.
+    """
+
+    warm_up_steps: int = 60
+    ensemble_period: int = 20
+    ensemble_alpha: float = 0.2
+    confidence_threshold: float = 0.8
+    pseudo_weight: float = 0.5
+    pixel: ContrastiveConfig = field(default_factory=lambda: ContrastiveConfig(0.5, 0.3, 1))
+    patch: ContrastiveConfig = field(default_factory=lambda: ContrastiveConfig(10.0, 0.1, 4))
+    batch_size: int = 4
+    patch_shape: tuple[int, ...] = (128, 128)
+    learning_rate: float = 3e-3
+    weight_decay: float = 5e-5
+    decay_fraction: float = 0.5
+    average_decay: float = 0.95
+
+    def __post_init__(self) -> None:
+        require(self.warm_up_steps >= 0, "warm_up_steps must not be negative")
+        require(self.ensemble_period >= 1, "ensemble_period must be at least 1")
+        require(0 < self.ensemble_alpha <= 1, "ensemble_alpha must lie in (0, 1]")
+        require(0 < self.confidence_threshold < 1, "confidence_threshold must lie in (0, 1)")
+        require(self.pseudo_weight >= 0, "pseudo_weight must not be negative")
+        require(self.batch_size >= 1, "batch_size must be at least 1")
+        require(len(self.patch_shape) in (2, 3), "patch_shape must be (Y, X) or (Z, Y, X)")
+        require(min(self.patch_shape) >= 16, "sides of a patch must be at least 16")
+        require(self.learning_rate > 0, "learning_rate must be positive")
+        require(0 < self.decay_fraction <= 1, "decay_fraction must lie in (0, 1]")
+        require(0 <= self.average_decay < 1, "average_decay must lie in [0, 1)")
+
+
+@dataclass(frozen=True)
+class SessionConfig:
+    """Everything a session needs beside the image and the scribbles.
+
+    Parameters
+    ----------
+    model : ModelConfig
+        Template: dimensions, channels of the image and number of classes are filled in.
+    train : TrainConfig
+    device : str
+        ``"auto"`` (CUDA, then MPS, then CPU) or a torch device such as ``"cuda:1"``.
+    threads : int
+        CPU threads of torch; 0 leaves torch's own choice.
+    seed : int
+    max_steps, max_seconds : optional
+        The session ends after as many steps, or as many seconds since the first step;
+        None: at `stop`.
+    rest_after : int, optional
+        Steps without new scribbles after which it waits for new ones; None: never.
+    tile_shape : tuple of int
+        Target of one prediction tile.
+    probabilities : bool
+        Whether predictions carry the probability of every class.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    device: str = "auto"
+    threads: int = 0
+    seed: int = 0
+    max_steps: int | None = None
+    max_seconds: float | None = None
+    rest_after: int | None = None
+    tile_shape: tuple[int, ...] = (512, 512)
+    probabilities: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.threads >= 0, "threads must not be negative")
+        require(self.seed >= 0, "seed must not be negative")
+        require(self.max_steps is None or self.max_steps >= 1, "max_steps must be at least 1")
+        require(
+            self.max_seconds is None or self.max_seconds > 0, "max_seconds must be positive"
+        )
+        require(self.rest_after is None or self.rest_after >= 1, "rest_after must be at least 1")
+        require(
+            len(self.tile_shape) == len(self.train.patch_shape) == self.model.ndim,
+            "tile_shape, patch_shape and model.ndim must agree on 2D or 3D",
+        )
+
+
+def default_config(ndim: int) -> SessionConfig:
+    """Return the defaults for images (2) or volumes (3)."""
+    if ndim == 2:
+        return SessionConfig()
+    return SessionConfig(
+        model=ModelConfig(ndim=3, channels=(8, 16, 24)),
+        train=TrainConfig(batch_size=2, patch_shape=(16, 64, 64)),
+        tile_shape=(32, 128, 128),
+    )
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """Return a configuration as plain nested dicts and lists, for JSON."""
+    return dataclasses.asdict(config)
+
+
+def from_mapping(cls: type[T], mapping: dict[str, Any]) -> T:
+    """Build a configuration dataclass from plain nested dicts.
+
+    Raises
+    ------
+    InputError
+        If a key is unknown, or a value is refused by the class.
+    """
+    hints = get_type_hints(cls)
+    unknown = sorted(set(mapping) - set(hints))
+    require(not unknown, f"unknown configuration keys for {cls.__name__}: {', '.join(unknown)}")
+    values = {key: _restore(hints[key], value) for key, value in mapping.items()}
+    return cls(**values)
+
+
+def _restore(hint: Any, value: Any) -> Any:
+    """Undo what JSON does to nested dataclasses and tuples."""
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return from_mapping(cast("type[Any]", hint), value)
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,1 @@
+"""Scribbles and hand-checked reference masks of the two demo images."""

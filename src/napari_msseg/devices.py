@@ -1,0 +1,71 @@
+"""Where to compute and in what precision."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from napari_msseg.errors import InputError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the torch device of that name; ``"auto"`` takes CUDA, then MPS, then the CPU.
+
+    Raises
+    ------
+    InputError
+        If there is no such device on this machine.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:1 or mps") from None
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": _has_mps(),
+    }
+    if not present.get(device.type, False):
+        raise InputError(f"there is no device {name!r} on this machine: use --device auto or cpu")
+    return device
+
+
+def _has_mps() -> bool:
+    return bool(torch.backends.mps.is_available())
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """Return bfloat16 where the hardware multiplies it faster, None for plain float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
+    if device.type == "cpu":
+        flags = torch.cpu.get_capabilities()
+        return torch.bfloat16 if flags.get("avx512_bf16") or flags.get("amx_bf16") else None
+    return None
+
+
+def autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Return the autocast context of `device`; a context that does nothing in float32."""
+    dtype = autocast_dtype(device)
+    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def memory_format(ndim: int) -> torch.memory_format:
+    """Return the layout that convolutions of that many dimensions run fastest in."""
+    return torch.channels_last if ndim == 2 else torch.channels_last_3d
+
+
+def live_threads() -> int:
+    """Threads of a worker beside a GUI: all physical cores but one, at least one."""
+    cores = torch.cpu.get_capabilities().get("num_physical_cores") or 2
+    return max(1, int(cores) - 1)
+
+
+def describe(device: torch.device) -> str:
+    """Return a device and its precision in words, e.g. ``"cpu, bfloat16"``."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    dtype = autocast_dtype(device) or torch.float32
+    return f"{name}, {str(dtype).removeprefix('torch.')}"

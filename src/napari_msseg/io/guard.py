@@ -1,0 +1,119 @@
+"""The boundary to the file libraries: what they raise and print becomes one line of ours."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from napari_msseg.errors import InputError
+from napari_msseg.io.memory import available_memory
+
+LIBRARY_LOGGERS = ("tifffile", "nibabel.global")
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an exception without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def require_file(path: Path) -> None:
+    """Raise `InputError` unless `path` is a file with something in it."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, not a file")
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if not path.is_file():
+        raise InputError(f"{path}: is not an ordinary file")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty")
+
+
+def require_memory(path: Path, shape: Sequence[int], itemsize: int) -> None:
+    """Compare what a header announces with the memory there is, before anything is loaded.
+
+    A file of 390 kB can announce 400 MB, and one of 352 bytes 32767³ voxels.
+
+    Raises
+    ------
+    InputError
+        If the array is empty or does not fit.
+    """
+    size = " x ".join(str(n) for n in shape)
+    if min(shape, default=1) < 1:
+        raise InputError(f"{path}: holds no pixels (shape {size})")
+    needed, available = math.prod(shape) * itemsize, available_memory()
+    if available is not None and needed > available:
+        raise InputError(
+            f"{path}: {size} pixels need {needed / 2**30:.1f} GiB of memory and "
+            f"{available / 2**30:.1f} GiB are free; crop the image or use a larger machine"
+        )
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the name of the file before the message of an `InputError` that lacks it."""
+    try:
+        yield
+    except InputError as error:
+        message = one_line(error)
+        if message.startswith(str(path)):
+            raise
+        raise InputError(f"{path}: {message}") from error
+
+
+@contextmanager
+def reading(path: Path, kind: str) -> Iterator[list[str]]:
+    """Turn every exception of a file library into one `InputError` that names the file.
+
+    The readers parse bytes of unknown origin and raise nearly anything (struct.error,
+    zlib.error, KeyError, …), so this is the one place that catches `Exception`. Their
+    warnings and log lines are kept off the screen.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    kind : str
+        What it should be, for the message: ``"a TIFF image"``.
+
+    Yields
+    ------
+    list of str
+        Fills with the lines that the libraries log: some report damage nowhere else.
+    """
+    try:
+        with naming(path), _collected_log() as lines, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield lines
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(f"{path}: does not fit into memory") from error
+    except Exception as error:
+        raise InputError(f"{path}: cannot be read as {kind} ({one_line(error)})") from error
+
+
+@contextmanager
+def _collected_log() -> Iterator[list[str]]:
+    lines: list[str] = []
+    thread = threading.get_ident()
+
+    def collect(record: logging.LogRecord) -> bool:
+        if record.thread != thread:
+            return True
+        lines.append(record.getMessage())
+        return False
+
+    loggers = [logging.getLogger(name) for name in LIBRARY_LOGGERS]
+    for logger in loggers:
+        logger.addFilter(collect)
+    try:
+        yield lines
+    finally:
+        for logger in loggers:
+            logger.removeFilter(collect)

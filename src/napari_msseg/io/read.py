@@ -1,0 +1,117 @@
+"""Read images and labels of any supported format."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_msseg.errors import InputError
+from napari_msseg.io.dtypes import whole_numbers
+from napari_msseg.io.formats import PICTURES, READABLE, Format, format_of
+from napari_msseg.io.guard import naming, require_file
+from napari_msseg.io.nifti_reader import read_nifti
+from napari_msseg.io.picture import read_picture
+from napari_msseg.io.pixels import Pixels, to_volume
+from napari_msseg.io.tiff_reader import read_tiff
+from napari_msseg.volume import Volume
+
+
+def read_image(
+    path: str | os.PathLike[str],
+    axes: str | None = None,
+    spacing: tuple[float, ...] | None = None,
+) -> Volume:
+    """Read an image with its geometry.
+
+    Parameters
+    ----------
+    path : path
+        TIFF (ImageJ, OME, plain), PNG, JPEG, BMP or NIfTI.
+    axes : str, optional
+        What the axes of the file are, in its order, e.g. ``"CZYX"``. Wins over what the
+        file says; without either they are guessed from the shape (`guess_axes`). Axes of
+        length one are dropped unless named here (NIfTI keeps Z).
+    spacing : tuple of float, optional
+        Size of a pixel along each spatial axis, in the unit of the file. Wins over the
+        file; a matrix read from the file is scaled to match.
+
+    Returns
+    -------
+    Volume
+        Pixels in memory, native byte order. NIfTI axes are reversed against nibabel's,
+        so ``ZYX`` and for 4-D files ``TZYX``; the orientation stays as it is stored.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it is damaged, not of the format its name says, larger
+        than the memory, or its axes are neither given, stored nor evident.
+    """
+    path = Path(path)
+    return to_volume(path, _read(path), axes, spacing)
+
+
+def read_labels(
+    path: str | os.PathLike[str], like: Volume | None = None
+) -> npt.NDArray[np.integer]:
+    """Read an integer label array, such as scribbles, over the spatial axes.
+
+    Parameters
+    ----------
+    path : path
+        As for `read_image`. Of a palette PNG the indices are the labels; JPEG is refused.
+    like : Volume, optional
+        The image that the labels belong to. They must have its spatial shape; axes of
+        length one do not count, and what the file calls its axes does not either.
+
+    Returns
+    -------
+    ndarray of integers, shape ([Z,] Y, X)
+        ``like.spatial_shape`` where `like` is given. Whole numbers stored as floating
+        point come in the smallest integer type that holds them.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is a colour picture or a time series, holds fractions,
+        or has another shape than `like`.
+    """
+    path = Path(path)
+    pixels = _read(path, palette_indices=True)
+    if like is not None and _long(pixels.data.shape) == _long(like.spatial_shape):
+        with naming(path):
+            return whole_numbers(pixels.data).reshape(like.spatial_shape)
+    volume = to_volume(path, pixels, None, None)
+    if "C" in volume.axes:
+        raise InputError(
+            f"{path}: is a colour picture or has several channels (axes {volume.axes}, shape "
+            f"{volume.data.shape}); save the scribbles as single-channel labels"
+        )
+    if like is not None:
+        raise InputError(
+            f"{path}: labels of shape {volume.data.shape} do not lie over an image of "
+            f"spatial shape {like.spatial_shape}"
+        )
+    if "T" in volume.axes:
+        raise InputError(f"{path}: is a time series (axes {volume.axes}); save one time point")
+    with naming(path):
+        return whole_numbers(volume.data)
+
+
+def _read(path: Path, palette_indices: bool = False) -> Pixels:
+    found = format_of(path, READABLE)
+    require_file(path)
+    if found is Format.NIFTI:
+        return read_nifti(path)
+    if found in PICTURES:
+        if palette_indices and found is Format.JPEG:
+            raise InputError(f"{path}: JPEG alters label values; save the labels as PNG or TIFF")
+        return read_picture(path, palette_indices)
+    return read_tiff(path)
+
+
+def _long(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(n for n in shape if n != 1)

@@ -1,0 +1,86 @@
+"""TIFF with axes, spacing and unit: ImageJ where ImageJ can read it, OME otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from napari_msseg.errors import InputError
+from napari_msseg.io.units import MILLIMETRES, PIXEL, normalise_unit
+from napari_msseg.volume import Array, Volume
+
+IMAGEJ_TYPES = ("uint8", "uint16", "float32")
+IMAGEJ_LIMIT = 2**32 - 2**25
+"""Bytes of pixels that fit a classic TIFF file beside its tags, as tifffile reckons."""
+
+
+def require_imagej(data: Array) -> None:
+    """Raise `InputError` unless an ImageJ hyperstack can hold `data`."""
+    if data.dtype.name not in IMAGEJ_TYPES:
+        raise InputError(f"ImageJ's TIFF cannot hold {data.dtype}; name the file .ome.tif")
+    if data.nbytes > IMAGEJ_LIMIT:
+        raise InputError("ImageJ's TIFF ends at 4 GiB; name the file .ome.tif")
+
+
+def write_imagej(path: Path, volume: Volume) -> None:
+    """Write a hyperstack, uncompressed: ImageJ's own reader takes no other.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    volume : Volume
+        uint8, uint16 or float32; channels, if any, first.
+    """
+    data, axes = volume.data, volume.axes
+    if axes == "CZYX":  # ImageJ's order is TZCYXS
+        data, axes = np.moveaxis(data, 0, 1), "ZCYX"
+    sizes = dict(zip(volume.spatial_axes, volume.spacing, strict=True))
+    metadata = {
+        "axes": axes,
+        "unit": normalise_unit(volume.unit),
+        "spacing": sizes.get("Z", 1.0),
+        # the range shown: classes 0 and 1 would both look black in 0…255
+        "min": 0.0,
+        "max": float(np.fmax.reduce(data, axis=None, initial=1)),
+    }
+    tifffile.imwrite(
+        path,
+        data,
+        imagej=True,
+        metadata=metadata,
+        resolution=(1 / sizes["X"], 1 / sizes["Y"]),
+        photometric="minisblack",
+    )
+
+
+def write_ome(path: Path, volume: Volume) -> None:
+    """Write an OME-TIFF file, zlib-compressed, BigTIFF where it must be.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    volume : Volume
+        Any integer type up to 32 bits or float32; channels, if any, first.
+    """
+    unit = normalise_unit(volume.unit)
+    metadata: dict[str, object] = {"axes": volume.axes}
+    for axis, size in zip(volume.spatial_axes, volume.spacing, strict=True):
+        metadata[f"PhysicalSize{axis}"] = size
+        metadata[f"PhysicalSize{axis}Unit"] = _ome_unit(unit)
+    tifffile.imwrite(
+        path,
+        volume.data,
+        ome=True,
+        metadata=metadata,
+        compression="zlib",
+        photometric="minisblack",
+    )
+
+
+def _ome_unit(unit: str) -> str:
+    spelling = {"um": "µm", "inch": "in", "angstrom": "Å"}
+    return spelling.get(unit, unit) if unit in MILLIMETRES else PIXEL

@@ -1,0 +1,123 @@
+"""Write masks and probabilities on the grid of the image they belong to, atomically."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_msseg.errors import InputError
+from napari_msseg.io.atomic import atomic_path, check_target
+from napari_msseg.io.dtypes import smallest_unsigned
+from napari_msseg.io.formats import MASKS, PROBABILITIES, Format, format_of
+from napari_msseg.io.guard import naming
+from napari_msseg.io.nifti_writer import write_nifti
+from napari_msseg.io.picture import write_png
+from napari_msseg.io.tiff_writer import require_imagej, write_imagej, write_ome
+from napari_msseg.volume import Array, Volume
+
+KEPT_TYPES = ("uint8", "uint16", "uint32")
+
+
+def check_output(path: str | os.PathLike[str], like: Volume | None = None) -> None:
+    """Find out before a long training whether a mask can be written to `path` after it.
+
+    Parameters
+    ----------
+    path : path
+        Where the mask will go.
+    like : Volume, optional
+        The image; PNG is refused for a volume.
+
+    Raises
+    ------
+    InputError
+        If the suffix is not one of `MASKS`, `path` is a folder, or the folder it lies in
+        is missing or not writable.
+    """
+    path = Path(path)
+    found = format_of(path, MASKS)
+    check_target(path)
+    if found is Format.PNG and like is not None and like.spatial_ndim != 2:
+        raise InputError(f"{path}: PNG holds 2D masks only; use .nii.gz or .tif")
+
+
+def write_mask(
+    path: str | os.PathLike[str], mask: npt.NDArray[np.integer | np.bool_], like: Volume
+) -> None:
+    """Write the class of every pixel with the geometry of its image.
+
+    Parameters
+    ----------
+    path : path
+        ``.nii``, ``.nii.gz``, ``.tif``, ``.tiff`` (ImageJ hyperstack), ``.ome.tif``,
+        ``.ome.tiff`` or, 2D only, ``.png``.
+    mask : ndarray of unsigned integers, shape ``like.spatial_shape``
+        Classes, 0 is background. Other integer types and bool are stored in the smallest
+        unsigned type that holds them.
+    like : Volume
+        The image that was segmented.
+
+    Raises
+    ------
+    InputError
+        If the shape is another, a class is negative or too large for the format, or the
+        file cannot be written. An older file is then still there.
+    """
+    path = Path(path)
+    found = format_of(path, MASKS)
+    with naming(path):
+        if mask.shape != like.spatial_shape:
+            raise InputError(
+                f"a mask of shape {mask.shape} does not lie over an image of spatial shape "
+                f"{like.spatial_shape}"
+            )
+        classes = mask if mask.dtype.name in KEPT_TYPES else smallest_unsigned(mask)
+        _write(path, found, classes, like)
+
+
+def write_probabilities(
+    path: str | os.PathLike[str], probs: npt.NDArray[np.floating], like: Volume
+) -> None:
+    """Write the probability of each class as float32.
+
+    Parameters
+    ----------
+    path : path
+        ``.tif``, ``.tiff`` (ImageJ hyperstack, classes as channels), ``.ome.tif``,
+        ``.ome.tiff``, or ``.nii``, ``.nii.gz`` with the classes as fourth dimension.
+    probs : ndarray of float, shape (K, *like.spatial_shape)
+        Probabilities, or any other number a class.
+    like : Volume
+        The image that was segmented.
+
+    Raises
+    ------
+    InputError
+        If the shape is another or the file cannot be written.
+    """
+    path = Path(path)
+    found = format_of(path, PROBABILITIES)
+    with naming(path):
+        if probs.shape[1:] != like.spatial_shape or not probs.size:
+            raise InputError(
+                f"probabilities of shape {probs.shape} are not classes over an image of "
+                f"spatial shape {like.spatial_shape}"
+            )
+        _write(path, found, probs.astype(np.float32, copy=False), like)
+
+
+def _write(path: Path, found: Format, data: Array, like: Volume) -> None:
+    if found is Format.TIFF:
+        require_imagej(data)
+    with atomic_path(path) as temporary:
+        if found is Format.NIFTI:
+            write_nifti(temporary, data, like)
+        elif found is Format.PNG:
+            write_png(temporary, data)  # type: ignore[arg-type]
+        elif found is Format.OME_TIFF:
+            write_ome(temporary, like.like(data))
+        else:
+            write_imagej(temporary, like.like(data))

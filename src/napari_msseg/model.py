@@ -1,0 +1,230 @@
+"""MSNet: a multigrid solver of the Mumford–Shah model, unrolled into a network.
+
+The head maps the image x to features f. The network then looks for a smooth approximation u
+of f, weighted by soft region indicators w, by solving
+
+    N(u) = w(u, f) ⊙ (u − f) + K*(K u) = 0                                          (eq. 10)
+
+with one V-cycle of the full approximation scheme (FAS), because w makes N nonlinear. Every grid
+l has its own operator N_l and step size τ_l, and uses the same ones wherever it needs them:
+
+    smooth     u_l ← u_l − τ_l [ N_l(u_l) − g_l ]                                   (eq. 13)
+    restrict   û = R u_l,  f_{l+1} = R f_l,  g_{l+1} = R (g_l − N_l(u_l)) + N_{l+1}(û)
+    recurse    u_{l+1} = V-cycle on grid l + 1 from û
+    correct    u_l ← u_l + P (u_{l+1} − û)          the difference, not a concatenation
+    smooth     again
+
+2D and 3D are the same code with other convolutions. Nothing but convolutions and pointwise
+functions: predictions do not depend on how an image is cut into tiles. Shape letters:
+B batch, C features, K classes, [Z,] Y, X space.
+
+Source: "Interpretable small training set image segmentation network originated from multi-grid
+variational model"; the formulas that are lost there are reconstructed in docs/method.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from napari_msseg.config import ModelConfig
+
+CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+INTERPOLATION = {2: "bilinear", 3: "trilinear"}
+
+
+def conv(
+    config: ModelConfig, c_in: int, c_out: int, size: int, *, bias: bool = True, groups: int = 1
+) -> nn.Conv2d | nn.Conv3d:
+    """Return a convolution with "same" padding in the dimensions of the configuration."""
+    return CONV[config.ndim](c_in, c_out, size, padding=size // 2, bias=bias, groups=groups)
+
+
+class Regulariser(nn.Module):
+    """Gradient of the learned regulariser R: u ↦ K*(K u).
+
+    K is conv → ReLU → conv and K* its conjugate, transposed conv → ReLU → transposed conv; a
+    transposed convolution of stride 1 is a convolution, and the faster of the two.
+    """
+
+    def __init__(self, config: ModelConfig, channels: int) -> None:
+        super().__init__()
+        inner = round(channels * config.expansion)
+        self.k_in = conv(config, channels, inner, 3)
+        self.k_out = conv(config, inner, inner, config.inner_kernel)
+        self.k_adjoint_in = conv(config, inner, inner, config.inner_kernel)
+        self.k_adjoint_out = conv(config, inner, channels, 3)
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Map u (B, C, [Z,] Y, X) to K*(K u) of the same shape."""
+        k_u = self.k_out(F.relu(self.k_in(u)))
+        out: Tensor = self.k_adjoint_out(F.relu(self.k_adjoint_in(k_u)))
+        return out
+
+
+class RegionWeights(nn.Module):
+    """The weight submodule: one step of the v-problem, learned.
+
+        v = softmax( −[ (u − f)² + λ k_σ * (1 − 2 v_old) ] / ε )                    (eq. 12)
+
+    `fidelity` stands for the factor −1/ε on (u − f)², `length` for the convolution of the
+    previous weights; both are learned, the constants absorbed.
+    """
+
+    def __init__(self, config: ModelConfig, channels: int) -> None:
+        super().__init__()
+        self.fidelity = conv(config, channels, channels, 1)
+        self.length = conv(config, channels, channels, 3, bias=False, groups=channels)
+        with torch.no_grad():  # start as the v-step with ε = 1 and no length term
+            self.fidelity.weight.mul_(0.1)
+            self.length.weight.mul_(0.1)
+            eye = torch.eye(channels).reshape(channels, channels, *[1] * config.ndim)
+            self.fidelity.weight.sub_(eye)
+            nn.init.zeros_(self.fidelity.bias)  # type: ignore[arg-type]
+
+    def v_step(self, misfit: Tensor, w_old: Tensor) -> Tensor:
+        """Return softmax over channels of the learned eq. 12; all shapes (B, C, [Z,] Y, X)."""
+        return (self.fidelity(misfit) + self.length(w_old)).softmax(dim=1)
+
+    def forward(self, u: Tensor, f: Tensor) -> Tensor:
+        """Return w(u, f): one v-step from the v-step without a length term.
+
+        So w is a function of u alone, which a fixed point of the V-cycle needs.
+        """
+        fidelity = self.fidelity((u - f).square())
+        return (fidelity + self.length(fidelity.softmax(dim=1))).softmax(dim=1)
+
+
+class Grid(nn.Module):
+    """One grid l: the operator N_l, its step size τ_l, and the way to the next coarser grid.
+
+    Parameters
+    ----------
+    channels : int
+        C on this grid.
+    coarser : int or None
+        C on the next grid; None on the coarsest.
+    """
+
+    def __init__(self, config: ModelConfig, channels: int, coarser: int | None) -> None:
+        super().__init__()
+        self.regulariser = Regulariser(config, channels)
+        self.weights = RegionWeights(config, channels)
+        self.step_size = nn.Parameter(torch.full((1, channels, *[1] * config.ndim), 0.5))
+        self.mode = INTERPOLATION[config.ndim]
+        if coarser is not None:
+            # Kernel 2 centres a coarse pixel between its fine ones, as the interpolation does.
+            # No bias: a residual of zero must stay zero on its way down and up.
+            self.restrict = CONV[config.ndim](channels, coarser, 2, stride=2, bias=False)
+            self.prolong_channels = conv(config, coarser, channels, 1, bias=False)
+
+    def forward(self, u: Tensor, f: Tensor) -> Tensor:
+        """Evaluate N(u) = w(u, f) ⊙ (u − f) + K*(K u)."""
+        out: Tensor = self.weights(u, f) * (u - f) + self.regulariser(u)
+        return out
+
+    def prolong(self, correction: Tensor) -> Tensor:
+        """Interpolate a correction from the next coarser grid to this one."""
+        fewer: Tensor = self.prolong_channels(correction)
+        return F.interpolate(fewer, scale_factor=2, mode=self.mode, align_corners=False)
+
+
+class MSNet(nn.Module):
+    """Head, one V-cycle, two convolutions to the logits.
+
+    Examples
+    --------
+    >>> net = MSNet(ModelConfig(ndim=2, in_channels=1, n_classes=2))
+    >>> logits, decoder = net(torch.zeros(1, 1, 64, 64))
+    >>> logits.shape, [tuple(u.shape[1:]) for u in decoder]
+    (torch.Size([1, 2, 64, 64]), [(16, 64, 64), (24, 32, 32), (32, 16, 16)])
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        c = config.channels
+        self.head = conv(config, config.in_channels, c[0], 3)
+        self.grids = nn.ModuleList(
+            Grid(config, here, coarser)
+            for here, coarser in zip(c, (*c[1:], None), strict=True)
+        )
+        self.tail = nn.Sequential(
+            conv(config, c[0], c[0], 3), nn.ReLU(), conv(config, c[0], config.n_classes, 1)
+        )
+
+    @property
+    def total_stride(self) -> int:
+        """Input sizes and tile origins must be multiples of this."""
+        return int(2 ** (len(self.grids) - 1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Map x (B, C_in, [Z,] Y, X) to logits (B, K, [Z,] Y, X) and u_l of every grid.
+
+        The sizes of x must be multiples of `total_stride`.
+        """
+        f = self.head(x)  # B C Y X
+        solutions: list[Tensor] = []
+        u = self.v_cycle(0, f, f, torch.zeros_like(f), self.grids[0](f, f), solutions)
+        return self.tail(u), solutions[::-1]
+
+    def v_cycle(
+        self, level: int, u: Tensor, f: Tensor, g: Tensor, n: Tensor, solutions: list[Tensor]
+    ) -> Tensor:
+        """Solve N_l(u) = g by FAS, starting at u, where n = N_l(u) is known already.
+
+        Appends the solution of every grid from the coarsest up to `solutions`.
+        """
+        grid = self.grids[level]
+        for i in range(self.config.relaxations):
+            u = u - grid.step_size * ((n if i == 0 else grid(u, f)) - g)
+        if level + 1 < len(self.grids):
+            u_hat, f_hat = grid.restrict(u), grid.restrict(f)  # B C' Y/2 X/2
+            n_hat = self.grids[level + 1](u_hat, f_hat)
+            g_hat = grid.restrict(g - grid(u, f)) + n_hat
+            u_coarse = self.v_cycle(level + 1, u_hat, f_hat, g_hat, n_hat, solutions)
+            u = u + grid.prolong(u_coarse - u_hat)
+        for _ in range(self.config.relaxations):
+            u = u - grid.step_size * (grid(u, f) - g)
+        solutions.append(u)
+        return u
+
+
+def grow_classes(model: MSNet, n_classes: int) -> MSNet:
+    """Return a copy of `model` with more output classes; what it knows of the old ones is kept."""
+    grown = MSNet(dataclasses.replace(model.config, n_classes=n_classes))
+    old = model.state_dict()
+    for name, value in grown.state_dict().items():
+        value[: len(old[name])] = old[name]  # only the last convolution has new rows
+    return grown
+
+
+def receptive_radius(config: ModelConfig) -> int:
+    """Return how far, in pixels, an input pixel can influence the output.
+
+    Followed along the V-cycle operation by operation: tiles with a halo of this many pixels
+    predict exactly what the whole image predicts.
+    """
+    # K and K* are four convolutions in a row; the weights reach one pixel, which is less.
+    operator = 2 * (1 + config.inner_kernel // 2)
+
+    def cycle(level: int, u: int, f: int, defect: int) -> int:
+        """Reach of the solution on a grid from that of u, f and N(u) − g at its start."""
+        pixel = 2**level
+        right_hand_side = 0 if level == 0 else max(defect, u + operator * pixel)
+        u = max(u, defect)
+        for _ in range(config.relaxations - 1):
+            u = max(u + operator * pixel, f + pixel, right_hand_side)
+        if level + 1 < len(config.channels):
+            residual = max(u + operator * pixel, f + pixel, right_hand_side)
+            coarse = cycle(level + 1, u + pixel, f + pixel, residual + pixel)
+            u = max(u, coarse + 2 * pixel)
+        for _ in range(config.relaxations):
+            u = max(u + operator * pixel, f + pixel, right_hand_side)
+        return u
+
+    head, tail = 1, 1
+    return cycle(0, head, head, head + operator) + tail

@@ -1,0 +1,56 @@
+"""Pseudo-labels: confident pixels of a moving average of predictions (S2L, section 2.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from napari_msseg.scribbles import IGNORED_CLASS
+
+
+class PseudoLabels:
+    """Exponential moving average of whole-image predictions and what is certain in it.
+
+    Parameters
+    ----------
+    n_classes : int
+    shape : tuple of int
+        Spatial shape of the image.
+    alpha : float
+        α in ema ← α p + (1 − α) ema; the first prediction of a place is taken as it is.
+    device : torch.device
+        Where the average lives.
+    """
+
+    def __init__(
+        self, n_classes: int, shape: tuple[int, ...], alpha: float, device: torch.device
+    ) -> None:
+        self.alpha = alpha
+        self.ema_prediction = torch.zeros((n_classes, *shape), dtype=torch.float16, device=device)
+        self.seen = torch.zeros(shape, dtype=torch.bool, device=device)
+
+    def update(self, region: tuple[slice, ...], probabilities: Tensor) -> None:
+        """Average a prediction in.
+
+        Parameters
+        ----------
+        region : tuple of slice
+            Where it lies in the image, one slice a spatial axis.
+        probabilities : Tensor of float, shape (K, *region)
+        """
+        where = (slice(None), *region)
+        old = self.ema_prediction[where].float()
+        alpha = torch.where(self.seen[region], self.alpha, 1.0)
+        mixed = old + alpha * (probabilities.to(old) - old)
+        self.ema_prediction[where] = mixed.to(self.ema_prediction.dtype)
+        self.seen[region] = True
+
+    def classes(self, region: tuple[slice, ...], threshold: float) -> Tensor:
+        """Return the pseudo-label of every pixel of a region, `IGNORED_CLASS` where unsure.
+
+        Returns
+        -------
+        Tensor of int64, shape of the region
+        """
+        confidence, classes = self.ema_prediction[(slice(None), *region)].max(dim=0)
+        return torch.where(confidence.float() > threshold, classes, IGNORED_CLASS)

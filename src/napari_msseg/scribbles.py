@@ -1,0 +1,109 @@
+"""Scribbles as a value, and the only place that maps scribble labels to classes.
+
+In a scribble array 0 is unlabelled and k is class k − 1; class 0 is the background.
+Predictions and masks hold classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_msseg.errors import InputError
+
+UNLABELLED = 0
+"""Scribble label of a pixel that nobody painted."""
+IGNORED_CLASS = -1
+"""Class of a pixel without a scribble or pseudo-label; losses leave it out."""
+MAX_CLASSES = 254
+"""Labels live in uint8 and 0 is taken."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScribbleSnapshot:
+    """The painted pixels of one moment: sparse, immutable, numbered.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Spatial shape of the image, (Y, X) or (Z, Y, X).
+    indices : ndarray of int64, shape (N,)
+        Flat (C-order) positions of the painted pixels, ascending.
+    classes : ndarray of uint8, shape (N,)
+        Class of each, 0 … K − 1.
+    generation : int
+        Grows with every change; answers carry it back.
+    """
+
+    shape: tuple[int, ...]
+    indices: npt.NDArray[np.int64]
+    classes: npt.NDArray[np.uint8]
+    generation: int = 0
+
+    @classmethod
+    def from_labels(cls, labels: npt.NDArray[np.integer], generation: int = 0) -> ScribbleSnapshot:
+        """Take the painted pixels out of a label array (0 unlabelled, k = class k − 1).
+
+        Raises
+        ------
+        InputError
+            If a label is negative or above `MAX_CLASSES`, or the array is not of integers.
+        """
+        if not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool):
+            raise InputError(f"scribbles must be integers, not {labels.dtype}")
+        flat = np.ravel(labels)
+        indices = np.flatnonzero(flat)
+        values = flat[indices]
+        if values.size and (values.min() < 0 or values.max() > MAX_CLASSES):
+            raise InputError(
+                f"scribble labels must lie in 0…{MAX_CLASSES} (0 unlabelled, 1 background), "
+                f"found {values.min()}…{values.max()}"
+            )
+        classes = (values - 1).astype(np.uint8)
+        return cls(labels.shape, indices.astype(np.int64), classes, generation)
+
+    @property
+    def n_classes(self) -> int:
+        """One more than the highest class painted, at least 2 (background, foreground)."""
+        return max(2, int(self.classes.max(initial=0)) + 1)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of painted pixels of each class 0 … `n_classes` − 1."""
+        return tuple(int(n) for n in np.bincount(self.classes, minlength=self.n_classes))
+
+    @property
+    def is_trainable(self) -> bool:
+        """Whether at least two classes have a scribble."""
+        return sum(n > 0 for n in self.counts) >= 2
+
+    def require_trainable(self) -> None:
+        """Raise `InputError` unless two classes are painted."""
+        if not self.classes.size:
+            raise InputError("there are no scribbles: paint some background and some foreground")
+        if not self.is_trainable:
+            name = "background" if self.classes[0] == 0 else f"class {int(self.classes[0])}"
+            raise InputError(
+                f"all scribbles are {name}: paint at least one stroke of another class "
+                "(label 1 is background, 2 and up are foreground)"
+            )
+
+    def same_strokes(self, other: ScribbleSnapshot) -> bool:
+        """Whether both hold the same pixels, whatever their generation."""
+        return (
+            self.shape == other.shape
+            and np.array_equal(self.indices, other.indices)
+            and np.array_equal(self.classes, other.classes)
+        )
+
+    def dense(self) -> npt.NDArray[np.int16]:
+        """Return the class of every pixel, `IGNORED_CLASS` where nobody painted."""
+        classes = np.full(int(np.prod(self.shape)), IGNORED_CLASS, np.int16)
+        classes[self.indices] = self.classes
+        return classes.reshape(self.shape)
+
+    def labels(self) -> npt.NDArray[np.uint8]:
+        """Return the label array it was taken from."""
+        return (self.dense() + 1).astype(np.uint8)

@@ -1,0 +1,362 @@
+"""A session: one image, its scribbles, and a network that learns while they change.
+
+`Session.run` is a blocking generator of events. It knows no threads; whoever runs it decides
+where. Any thread may call `submit`, `pause`, `resume` and `stop`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from typing import TypeVar
+
+import torch
+
+from napari_msseg.checkpoint import Checkpoint
+from napari_msseg.config import ModelConfig, SessionConfig, default_config
+from napari_msseg.devices import choose_device, describe
+from napari_msseg.errors import InputError
+from napari_msseg.events import (
+    Event,
+    Failed,
+    Notice,
+    PredictionReady,
+    SessionState,
+    StateChanged,
+    StepDone,
+)
+from napari_msseg.mailbox import Mailbox
+from napari_msseg.preprocessing import normalise
+from napari_msseg.resources import Resources, is_out_of_memory, release_cached_memory
+from napari_msseg.scribbles import ScribbleSnapshot
+from napari_msseg.tiling import Region
+from napari_msseg.trainer import StepLosses, Trainer
+from napari_msseg.volume import Volume
+
+T = TypeVar("T")
+
+FIRST_PREDICTION_STEP = 8
+"""A first answer comes before the first period is over."""
+PREDICTED_PIXELS_PER_PERIOD = 1_000_000
+"""A large image is predicted in parts, so that training is not held up for long."""
+MAX_BAD_STEPS = 20
+"""Steps in a row without a finite loss after which a session gives up."""
+
+
+class Session:
+    """Train on the scribbles of one image and predict the image, over and over.
+
+    Parameters
+    ----------
+    image : Volume
+        2D or 3D, one or many channels.
+    scribbles : ScribbleSnapshot
+        With strokes of at least two classes.
+    config : SessionConfig, optional
+        Default: `default_config` for the dimensions of the image.
+    model : Checkpoint, optional
+        Weights to start from instead of random ones.
+    number : int
+        Stamped on every event.
+
+    Raises
+    ------
+    InputError
+        If image, scribbles, configuration and model do not fit each other.
+
+    Examples
+    --------
+    >>> session = Session(image, scribbles)                           # doctest: +SKIP
+    >>> for event in session.run(): print(event)                      # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        image: Volume,
+        scribbles: ScribbleSnapshot,
+        config: SessionConfig | None = None,
+        model: Checkpoint | None = None,
+        number: int = 0,
+    ) -> None:
+        self.config = config or default_config(image.spatial_ndim)
+        self.number = number
+        self.state = SessionState.PREPARING
+        self.image = image
+        self.scribbles = scribbles
+        self._check_fit(model)
+        self._model = model or self._model_config()
+        self._mailbox = Mailbox()
+        self._trainer: Trainer | None = None
+        self._device = choose_device(self.config.device)
+
+    def _check_fit(self, model: Checkpoint | None) -> None:
+        shape = self.image.spatial_shape
+        if self.scribbles.shape != shape:
+            raise InputError(
+                f"the scribbles have shape {self.scribbles.shape} but the image has {shape}: "
+                "they must cover the same pixels"
+            )
+        if self.config.model.ndim != self.image.spatial_ndim:
+            raise InputError(f"the configuration is not for {self.image.spatial_ndim}D images")
+        self.scribbles.require_trainable()
+        expected = self._model_config()
+        if model is not None and (
+            (model.config.ndim, model.config.in_channels)
+            != (expected.ndim, expected.in_channels)
+        ):
+            raise InputError(
+                f"the model is for {model.config.ndim}D images of {model.config.in_channels} "
+                f"channel(s), the image is {expected.ndim}D with {expected.in_channels}"
+            )
+
+    def _model_config(self) -> ModelConfig:
+        return dataclasses.replace(
+            self.config.model,
+            in_channels=self.image.channels,
+            n_classes=self.scribbles.n_classes,
+        )
+
+    # ------------------------------------------- calls from any thread
+
+    def submit(self, scribbles: ScribbleSnapshot) -> None:
+        """Train on these from the next step on; older ones not yet taken are dropped."""
+        self._mailbox.put(scribbles)
+
+    def pause(self) -> None:
+        """Stop training after the running step; weights and prediction stay."""
+        self._mailbox.set_paused(True)
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self._mailbox.set_paused(False)
+
+    def stop(self) -> None:
+        """End after the running step."""
+        self._mailbox.stop()
+
+    # ------------------------------------------------------- the run
+
+    def run(self) -> Iterator[Event]:
+        """Train until stopped or done; yields events, the last one a final `StateChanged`.
+
+        Exceptions do not leave it: they become `Failed`. After the last event the memory of
+        the network is freed; `checkpoint` keeps its weights.
+        """
+        try:
+            yield from self._run()
+        except InputError as error:
+            yield from self._fail(str(error), "")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the owner must hear of it
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            yield from self._fail(f"training failed: {first}", traceback.format_exc())
+        finally:
+            self._close()
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Return the averaged weights of the run, None before its first step."""
+        if self._trainer is not None and self._trainer.steps:
+            return self._trainer.checkpoint()
+        return self._model if isinstance(self._model, Checkpoint) else None
+
+    def _run(self) -> Iterator[Event]:
+        yield self._enter(SessionState.PREPARING, f"preparing on {describe(self._device)}")
+        yield from self._prepare()
+        self._started: float | None = None
+        self._sweep: list[Region] = []
+        self._bad_steps = 0
+        self._rest_from = 0
+        yield self._enter(SessionState.TRAINING)
+        while not self._mailbox.stopped:
+            yield from self._take_mail()
+            if self.state is not SessionState.TRAINING:
+                self._mailbox.wait(paused=self._mailbox.paused)
+                continue
+            yield from self._train_step()
+            if self._progress >= 1:
+                yield from self._predict_all()
+                yield self._enter(SessionState.FINISHED)
+                return
+            if self._prediction_is_due():
+                yield from self._predict_some()
+            if self._should_rest():
+                yield from self._predict_all()
+                yield self._enter(SessionState.WAITING, "resting until you paint again")
+        yield self._enter(SessionState.STOPPED)
+
+    def _prepare(self) -> Iterator[Event]:
+        if self.config.threads:
+            torch.set_num_threads(self.config.threads)
+        normalised = normalise(self.image)
+        self._invalid = normalised.invalid
+        if normalised.invalid_count:
+            yield self._notice(
+                f"{normalised.invalid_count} pixels are NaN or infinite: they are not "
+                "trained on and become background"
+            )
+        self.scribbles = self._without_invalid(self.scribbles)
+        self.scribbles.require_trainable()
+        config = self.config
+        resources = Resources(self._device, config.train.batch_size, config.tile_shape)
+
+        def build() -> Trainer:
+            return Trainer(
+                normalised.data, self.scribbles, self._model, config.train, resources, config.seed
+            )
+
+        self._trainer = build()
+
+    def _without_invalid(self, scribbles: ScribbleSnapshot) -> ScribbleSnapshot:
+        """Leave out strokes on pixels that have no finite value."""
+        if self._invalid is None:
+            return scribbles
+        keep = ~self._invalid.ravel()[scribbles.indices]
+        return dataclasses.replace(
+            scribbles, indices=scribbles.indices[keep], classes=scribbles.classes[keep]
+        )
+
+    def _take_mail(self) -> Iterator[Event]:
+        """Take new scribbles, then enter the state that they and the switches ask for."""
+        scribbles = self._mailbox.take()
+        if scribbles is not None and scribbles.shape != self.scribbles.shape:
+            yield self._notice("scribbles of another shape than the image were not used")
+        elif scribbles is not None:
+            self.scribbles = self._without_invalid(scribbles)
+            self._rest_from = self._steps
+            if self.scribbles.is_trainable:
+                self._require_trainer().set_scribbles(self.scribbles)
+        resting = self.state is SessionState.WAITING and scribbles is None
+        if self._mailbox.paused:
+            if self.state is not SessionState.PAUSED:
+                yield self._enter(SessionState.PAUSED)
+        elif not self.scribbles.is_trainable:
+            if self.state is not SessionState.WAITING:
+                words = "waiting for strokes of at least two classes"
+                yield self._enter(SessionState.WAITING, words)
+        elif self.state is not SessionState.TRAINING and not resting:
+            yield self._enter(SessionState.TRAINING)
+
+    def _train_step(self) -> Iterator[Event]:
+        trainer = self._require_trainer()
+        if self._started is None:
+            self._started = time.monotonic()
+        trainer.set_progress(self._progress)
+        terms: StepLosses | None = yield from self._with_memory(trainer.step)
+        if terms is None:
+            self._bad_steps += 1
+            if self._bad_steps >= MAX_BAD_STEPS:
+                raise InputError("training gives no finite numbers: check the image's intensities")
+            return
+        self._bad_steps = 0
+        yield StepDone(
+            **self._stamp(), step=trainer.steps, seconds=self._seconds, **dataclasses.asdict(terms)
+        )
+
+    # ---------------------------------------------------- prediction
+
+    def _prediction_is_due(self) -> bool:
+        period = self.config.train.ensemble_period
+        return self._steps % period == 0 or self._steps == FIRST_PREDICTION_STEP
+
+    def _predict_some(self) -> Iterator[Event]:
+        """Go on covering the image, for as many pixels as a period affords."""
+        pixels = 0
+        self._sweep = self._sweep or self._require_trainer().regions()
+        while self._sweep and pixels < PREDICTED_PIXELS_PER_PERIOD:
+            if self._mailbox.stopped:
+                return
+            region = self._sweep.pop(0)
+            yield from self._predict_region(region, last=not self._sweep)
+            pixels += math.prod(s.stop - s.start for s in region)
+
+    def _predict_all(self) -> Iterator[Event]:
+        """Cover the whole image with the weights of now."""
+        self._sweep = self._require_trainer().regions()
+        while self._sweep and not self._mailbox.stopped:
+            yield from self._predict_region(self._sweep.pop(0), last=not self._sweep)
+
+    def _predict_region(self, region: Region, last: bool) -> Iterator[Event]:
+        trainer = self._require_trainer()
+        probabilities = yield from self._with_memory(lambda: trainer.predict(region))
+        classes = probabilities.argmax(dim=0).to(torch.uint8).cpu().numpy()
+        if self._invalid is not None:
+            classes[self._invalid[region]] = 0
+        sent = probabilities.half().cpu().numpy() if self.config.probabilities else None
+        yield PredictionReady(
+            **self._stamp(),
+            start=tuple(s.start for s in region),
+            classes=classes,
+            probabilities=sent,
+            step=trainer.steps,
+            last=last,
+        )
+
+    def _with_memory(self, work: Callable[[], T]) -> Generator[Event, None, T]:
+        """Do `work`; when memory runs out, step down the ladder, say so, and try again."""
+        while True:
+            try:
+                return work()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Outside the except block: the exception pins the tensors of the failed attempt.
+            trainer = self._require_trainer()
+            step_down = trainer.resources.smaller()
+            if step_down is None:
+                raise InputError("there is not enough memory for this image, even in small parts")
+            resources, words = step_down
+            release_cached_memory(trainer.resources.device)
+            trainer.move_to(resources)
+            yield self._notice(f"memory ran out: {words}")
+
+    # ------------------------------------------------------- helpers
+
+    @property
+    def _steps(self) -> int:
+        return self._require_trainer().steps
+
+    @property
+    def _seconds(self) -> float:
+        return 0.0 if self._started is None else time.monotonic() - self._started
+
+    @property
+    def _progress(self) -> float:
+        """Used part of the budget of steps and seconds, 0 where there is none."""
+        steps, seconds = self.config.max_steps, self.config.max_seconds
+        return max(
+            self._steps / steps if steps is not None else 0.0,
+            self._seconds / seconds if seconds is not None else 0.0,
+        )
+
+    def _should_rest(self) -> bool:
+        limit = self.config.rest_after
+        return limit is not None and self._steps - self._rest_from >= limit
+
+    def _require_trainer(self) -> Trainer:
+        if self._trainer is None:
+            raise RuntimeError("the session is not running")
+        return self._trainer
+
+    def _stamp(self) -> dict[str, int]:
+        return {"session": self.number, "generation": self.scribbles.generation}
+
+    def _enter(self, state: SessionState, message: str = "") -> StateChanged:
+        self.state = state
+        return StateChanged(**self._stamp(), state=state, message=message)
+
+    def _notice(self, message: str) -> Notice:
+        return Notice(**self._stamp(), message=message)
+
+    def _fail(self, message: str, details: str) -> Iterator[Event]:
+        yield Failed(**self._stamp(), message=message, details=details)
+        yield self._enter(SessionState.FAILED, message)
+
+    def _close(self) -> None:
+        """Keep the weights on the CPU and free everything else."""
+        if self._trainer is not None:
+            checkpoint = self.checkpoint()
+            self._model = checkpoint if checkpoint is not None else self._model
+            self._trainer.release()
+            self._trainer = None

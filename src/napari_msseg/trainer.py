@@ -1,0 +1,295 @@
+"""One network, one image, one step at a time: the arithmetic of a session without its life."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from napari_msseg import losses
+from napari_msseg.checkpoint import Checkpoint
+from napari_msseg.config import ContrastiveConfig, ModelConfig, TrainConfig
+from napari_msseg.devices import autocast, memory_format
+from napari_msseg.model import MSNet, grow_classes, receptive_radius
+from napari_msseg.pseudo_labels import PseudoLabels
+from napari_msseg.resources import Resources, release_cached_memory
+from napari_msseg.sampling import Flip, PatchSampler, jitter_intensity
+from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
+from napari_msseg.tiling import Region, Tile, round_up, tiles
+
+GRADIENT_NORM = 1.0
+INTENSITY_JITTER = 0.1
+
+
+@dataclass(frozen=True)
+class StepLosses:
+    """Terms of the loss of one step, unweighted; `total` is what was minimised."""
+
+    total: float
+    scribble: float
+    pseudo: float
+    pixel: float
+    patch: float
+
+
+class Trainer:
+    """Trains an MSNet on the scribbles of one image.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (C, [Z,] Y, X)
+        Normalised.
+    scribbles : ScribbleSnapshot
+        Trainable.
+    model : ModelConfig or Checkpoint
+        What to start from; dimensions, channels and classes must fit the image.
+    config : TrainConfig
+    resources : Resources
+    seed : int
+    """
+
+    def __init__(
+        self,
+        image: npt.NDArray[np.float32],
+        scribbles: ScribbleSnapshot,
+        model: ModelConfig | Checkpoint,
+        config: TrainConfig,
+        resources: Resources,
+        seed: int,
+    ) -> None:
+        torch.manual_seed(seed)
+        self.config = config
+        self.resources = resources
+        self.steps = 0
+        self.main_stage_steps = 0
+        self._rng = np.random.default_rng(seed)
+        self._generator = torch.Generator().manual_seed(seed)
+        self.spatial_shape = image.shape[1:]
+        network = model.build() if isinstance(model, Checkpoint) else MSNet(model)
+        self._image = self._pad(torch.from_numpy(image), network)
+        self._padded_shape = tuple(self._image.shape[1:])
+        self._adopt(network)
+        self.set_scribbles(scribbles)
+
+    # ------------------------------------------------------------------ state
+
+    @property
+    def n_classes(self) -> int:
+        """K, background included."""
+        return self.model.config.n_classes
+
+    def set_scribbles(self, scribbles: ScribbleSnapshot) -> None:
+        """Train on these from the next step on; a class not met before grows the network."""
+        if scribbles.n_classes > self.n_classes:
+            self._adopt(grow_classes(self.model, scribbles.n_classes))
+        self._targets = self._pad_classes(torch.from_numpy(scribbles.dense()).long())
+        patch = self.config.patch_shape
+        shape = tuple(map(min, patch, self._padded_shape))
+        self._sampler = PatchSampler(scribbles, shape, self._padded_shape)
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the averaged weights, which predict."""
+        return Checkpoint.of(self._averaged_model)
+
+    def move_to(self, resources: Resources) -> None:
+        """Go on with other resources; on another device the optimiser starts afresh."""
+        moved = resources.device != self.resources.device
+        self.resources = resources
+        if moved:
+            self._adopt(self._averaged_model)
+            self._targets = self._targets.to(resources.device)
+
+    def release(self) -> None:
+        """Drop every tensor and give cached memory back to the device."""
+        for name in ("model", "_average", "_optimiser", "_heads", "pseudo_labels"):
+            self.__dict__.pop(name, None)
+        self._image = self._targets = torch.empty(0)
+        release_cached_memory(self.resources.device)
+
+    def _adopt(self, network: MSNet) -> None:
+        """Take a network over: its heads, optimiser, average and pseudo-labels start afresh."""
+        device = self.resources.device
+        c = network.config
+        self.model = network.to(device, memory_format=memory_format(c.ndim))
+        self._image = self._image.to(device)
+        self._heads = nn.ModuleDict(
+            {
+                str(term.block): losses.ProjectionHead(c, c.channels[int(math.log2(term.block))])
+                for term in self._terms()
+            }
+        ).to(device)
+        parameters = [*self.model.parameters(), *self._heads.parameters()]
+        self._optimiser = torch.optim.AdamW(
+            parameters, lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+        self._average = AveragedModel(self.model, avg_fn=self._average_weights)
+        self.pseudo_labels = PseudoLabels(
+            c.n_classes, self._padded_shape, self.config.ensemble_alpha, device
+        )
+        self._last_good = self._copy_weights()
+
+    def _terms(self) -> list[ContrastiveConfig]:
+        """Contrastive terms that are switched on and have a grid of their stride."""
+        grids = len(self.model.config.channels)
+        terms = (self.config.pixel, self.config.patch)
+        return [t for t in terms if t.weight > 0 and t.block < 2**grids]
+
+    @property
+    def _averaged_model(self) -> MSNet:
+        network: MSNet = self._average.module
+        return network
+
+    def _average_weights(self, average: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
+        """Exponential moving average that forgets the first random weights quickly."""
+        n = int(count)
+        decay = min(self.config.average_decay, (1 + n) / (10 + n))
+        return average + (new - average) * (1 - decay)
+
+    def set_progress(self, fraction: float) -> None:
+        """Say how much of a known budget is used: the learning rate falls to 0 towards its end.
+
+        A session without a budget never calls this and keeps its learning rate.
+        """
+        left = (1.0 - fraction) / self.config.decay_fraction
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.config.learning_rate * min(1.0, max(0.0, left))
+
+    # ------------------------------------------------------------------- step
+
+    def step(self) -> StepLosses | None:
+        """Do one training step; None where it was not finite and was taken back."""
+        image, scribbles, pseudo = self._draw_batch()
+        with autocast(self.resources.device):
+            logits, decoder = self.model(image)
+        terms = self._losses(logits, decoder, scribbles, pseudo)
+        weights = (1.0, self.config.pseudo_weight, self.config.pixel.weight, self.config.patch.weight)
+        total = torch.stack([w * t for w, t in zip(weights, terms, strict=True)]).sum()
+        self._optimiser.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
+        self.steps += 1
+        if not bool(torch.isfinite(total) & torch.isfinite(norm)):
+            self._roll_back()
+            return None
+        self._optimiser.step()
+        self._average.update_parameters(self.model)
+        return StepLosses(*(float(t.detach()) for t in (total, *terms)))
+
+    def _draw_batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return images (B, C, …), scribbled classes (B, …) and pseudo-labels (B, …)."""
+        images, scribbles, pseudo = [], [], []
+        square = len(set(self._sampler.patch_shape[-2:])) == 1
+        for _ in range(self.resources.batch_size):
+            region = self._sampler.draw(self._rng)
+            flip = Flip.draw(self._rng, len(region), square)
+            crop = flip(self._image[(slice(None), *region)])
+            images.append(jitter_intensity(crop, self._rng, INTENSITY_JITTER))
+            scribbles.append(flip(self._targets[region]))
+            confident = self.pseudo_labels.classes(region, self.config.confidence_threshold)
+            pseudo.append(flip(confident))
+        painted = torch.stack(scribbles)
+        batch = torch.stack(images).contiguous(memory_format=memory_format(len(region)))
+        return batch, painted, torch.stack(pseudo).masked_fill(painted >= 0, IGNORED_CLASS)
+
+    def _losses(
+        self, logits: Tensor, decoder: list[Tensor], scribbles: Tensor, pseudo: Tensor
+    ) -> list[Tensor]:
+        """Return scribble, pseudo-label, pixel and patch terms (eq. 6), unweighted."""
+        zero = logits.sum() * 0.0
+        terms = [losses.masked_cross_entropy(logits, scribbles), zero, zero, zero]
+        if not self.in_main_stage:
+            return terms
+        terms[1] = losses.masked_cross_entropy(logits, pseudo)
+        for i, term in enumerate((self.config.pixel, self.config.patch), start=2):
+            if str(term.block) in self._heads:
+                terms[i] = self._contrast(term, decoder, scribbles, pseudo)
+        return terms
+
+    def _contrast(
+        self, term: ContrastiveConfig, decoder: list[Tensor], scribbles: Tensor, pseudo: Tensor
+    ) -> Tensor:
+        features = decoder[int(math.log2(term.block))]
+        classes = losses.block_classes(scribbles, pseudo, term.block)
+        return losses.contrastive_regulariser(
+            self._heads[str(term.block)],
+            features,
+            classes,
+            self.n_classes,
+            term.samples,
+            term.temperature,
+            self._generator,
+        )
+
+    @property
+    def in_main_stage(self) -> bool:
+        """Whether warm-up is over."""
+        return self.steps >= self.config.warm_up_steps
+
+    def _copy_weights(self) -> dict[str, Tensor]:
+        return {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+
+    def _roll_back(self) -> None:
+        """Return to the last weights that predicted finite numbers."""
+        self.model.load_state_dict(self._last_good)
+        self._optimiser.state.clear()
+
+    # ------------------------------------------------------------- prediction
+
+    def regions(self) -> list[Region]:
+        """Cut the image into the parts that are predicted, and shown, one at a time."""
+        stride = self.model.total_stride
+        parts = tiles(self.spatial_shape, self.resources.tile_shape, 0, stride)
+        return [part.target for part in parts]
+
+    def predict(self, region: Region) -> Tensor:
+        """Return class probabilities of a part and average them into the pseudo-labels.
+
+        Computed in tiles of the shape that the resources of the moment allow.
+
+        Returns
+        -------
+        Tensor of float32, shape (K, *region), on the device
+        """
+        stride = self.model.total_stride
+        halo = receptive_radius(self.model.config)
+        sizes = [s.stop - s.start for s in region]
+        out = torch.empty((self.n_classes, *sizes), device=self.resources.device)
+        padded = tuple(slice(s.start, round_up(s.stop, stride)) for s in region)
+        cut = tiles(self._padded_shape, self.resources.tile_shape, halo, stride, within=padded)
+        for tile in cut:
+            here = tuple(
+                slice(t.start - r.start, min(t.stop, r.stop) - r.start)
+                for t, r in zip(tile.target, region, strict=True)
+            )
+            kept = tuple(slice(0, h.stop - h.start) for h in here)
+            out[(slice(None), *here)] = self._predict_tile(tile)[(slice(None), *kept)]
+        if bool(torch.isfinite(out).all()):
+            self.pseudo_labels.update(region, out)
+            self._last_good = self._copy_weights()
+        return out
+
+    def _predict_tile(self, tile: Tile) -> Tensor:
+        """Return class probabilities (K, *target) of one tile."""
+        source = self._image[(slice(None), *tile.source)].unsqueeze(0)
+        source = source.contiguous(memory_format=memory_format(len(tile.source)))
+        with torch.inference_mode(), autocast(self.resources.device):
+            logits, _ = self._averaged_model(source)
+            return logits[(0, slice(None), *tile.inner)].float().softmax(dim=0)
+
+    def _pad(self, image: Tensor, network: MSNet) -> Tensor:
+        """Repeat the last pixels until every side is a multiple of the total stride."""
+        stride = network.total_stride
+        self._padding: list[int] = []
+        for n in reversed(image.shape[1:]):
+            self._padding += [0, round_up(n, stride) - n]
+        return F.pad(image.unsqueeze(0), self._padding, mode="replicate").squeeze(0)
+
+    def _pad_classes(self, classes: Tensor) -> Tensor:
+        padded = F.pad(classes, self._padding, value=IGNORED_CLASS)
+        return padded.to(self.resources.device)
