@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, TypeVar, cast, get_type_hints
 
 from napari_msseg.errors import InputError
@@ -233,7 +234,9 @@ def from_mapping(cls: type[T], mapping: dict[str, Any]) -> T:
 
 
 def _restore(hint: Any, value: Any) -> Any:
-    """Undo what JSON does to nested dataclasses and tuples."""
+    """Undo what JSON does to nested dataclasses, enums and tuples."""
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return from_mapping(cast("type[Any]", hint), value)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return hint(value)
     return tuple(value) if isinstance(value, list) else value

@@ -39,7 +39,6 @@ def segment_with_forest(
         sigma_min=sigma_min,
         sigma_max=sigma_max,
         channel_axis=-1,
-        num_workers=threads,
     )
     painted = scribbles > 0
     forest = RandomForestClassifier(TREES, n_jobs=threads, random_state=seed)

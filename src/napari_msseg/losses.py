@@ -158,6 +158,8 @@ def contrastive_regulariser(
         `block_classes` on that grid.
     """
     positions = sample_per_class(classes, n_classes, samples, generator)
+    if not len(positions):
+        return features.float().sum() * 0.0
     # A 1×1 projection may be taken of the drawn pixels alone, as an image of N × 1 (× 1).
     pixels = features.movedim(1, -1).reshape(-1, features.shape[1])[positions]  # N C
     image = pixels.T.reshape(1, features.shape[1], -1, *[1] * (features.ndim - 3))  # 1 C N 1

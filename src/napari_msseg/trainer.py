@@ -270,7 +270,9 @@ class Trainer:
             kept = tuple(slice(0, h.stop - h.start) for h in here)
             out[(slice(None), *here)] = self._predict_tile(tile)[(slice(None), *kept)]
         if bool(torch.isfinite(out).all()):
-            self.pseudo_labels.update(region, out)
+            # The first predictions know too little to be remembered.
+            if self.steps >= self.config.warm_up_steps // 2:
+                self.pseudo_labels.update(region, out)
             self._last_good = self._copy_weights()
         return out
 

@@ -1,0 +1,116 @@
+"""What the owner of a worker says to it, and what the worker says beside a session's events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_msseg.config import SessionConfig
+from napari_msseg.events import Failed, Notice, PredictionReady, StateChanged, StepDone
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedImage:
+    """Where an image lies in memory that both processes map.
+
+    Attributes
+    ----------
+    path : str
+        The mapped file; the worker may delete its name once it is mapped.
+    dtype : str
+    shape : tuple of int
+    axes : str
+    spacing : tuple of float
+    """
+
+    path: str
+    dtype: str
+    shape: tuple[int, ...]
+    axes: str
+    spacing: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StartSession:
+    """Begin a session; one that runs is stopped first.
+
+    Attributes
+    ----------
+    session : int
+        Its number, stamped on all that it says.
+    image : SharedImage
+    config : SessionConfig
+    keep_model : bool
+        Go on from the weights of the session before, where they fit.
+    indices, classes, generation
+        The scribbles, as in `ScribbleSnapshot`.
+    """
+
+    session: int
+    image: SharedImage
+    config: SessionConfig
+    keep_model: bool
+    indices: npt.NDArray[np.int64]
+    classes: npt.NDArray[np.uint8]
+    generation: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SubmitScribbles:
+    """New scribbles for the running session."""
+
+    session: int
+    shape: tuple[int, ...]
+    indices: npt.NDArray[np.int64]
+    classes: npt.NDArray[np.uint8]
+    generation: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PauseSession:
+    """Pause the running session."""
+
+    session: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeSession:
+    """Go on after a pause."""
+
+    session: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopSession:
+    """End the running session; its weights are kept for the next."""
+
+    session: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerReady:
+    """The worker has loaded what it needs and waits for a session.
+
+    Attributes
+    ----------
+    devices : tuple of str
+        Names of the devices that can be chosen, the automatic choice first.
+    description : str
+        The automatic choice in words.
+    """
+
+    devices: tuple[str, ...]
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageMapped:
+    """The worker has mapped the image of a session: its file name is no longer needed."""
+
+    session: int
+
+
+COMMANDS = (StartSession, SubmitScribbles, PauseSession, ResumeSession, StopSession)
+REPLIES = (WorkerReady, ImageMapped, StateChanged, StepDone, PredictionReady, Notice, Failed)

@@ -1,0 +1,210 @@
+"""The worker process: ``python -m napari_msseg.worker``.
+
+Reads commands from standard input and writes replies to standard output, as in `wire`. One
+thread reads; the main thread runs sessions. It ends when its input ends, so it never outlives
+the process that started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import sys
+import threading
+import traceback
+from typing import IO, Any, NoReturn
+
+import numpy as np
+import torch
+
+from napari_msseg.checkpoint import Checkpoint
+from napari_msseg.commands import (
+    COMMANDS,
+    ImageMapped,
+    PauseSession,
+    ResumeSession,
+    SharedImage,
+    StartSession,
+    StopSession,
+    SubmitScribbles,
+    WorkerReady,
+)
+from napari_msseg.config import ModelConfig, TrainConfig
+from napari_msseg.devices import choose_device, describe, live_threads
+from napari_msseg.errors import InputError
+from napari_msseg.events import Failed, SessionState, StateChanged
+from napari_msseg.resources import Resources
+from napari_msseg.scribbles import ScribbleSnapshot
+from napari_msseg.session import Session
+from napari_msseg.trainer import Trainer
+from napari_msseg.volume import Volume
+from napari_msseg.wire import Codec
+
+NICENESS = 10
+"""The GUI comes first."""
+
+
+class Worker:
+    """Hosts one session after another.
+
+    Parameters
+    ----------
+    commands, replies : binary streams
+    """
+
+    def __init__(self, commands: IO[bytes], replies: IO[bytes]) -> None:
+        self._commands = commands
+        self._replies = replies
+        self._waiting: queue.SimpleQueue[StartSession] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._newest = -1
+        self._early: list[Any] = []
+        self._session: Session | None = None
+        self._model: Checkpoint | None = None
+
+    def serve(self) -> NoReturn:
+        """Run sessions; the process ends when the commands end."""
+        reader = threading.Thread(target=self._read, daemon=True)
+        reader.start()
+        warm_up()
+        self._reply(WorkerReady(devices=available_devices(), description=describe(choose_device())))
+        while True:
+            start = self._waiting.get()
+            if start.session == self._newest:
+                self._run(start)
+
+    # --------------------------------------------- the reading thread
+
+    def _read(self) -> None:
+        codec = Codec(COMMANDS)
+        try:
+            while (command := codec.read(self._commands)) is not None:
+                self._obey(command)
+        finally:
+            # The owner closed the pipe or is gone: nothing here is worth finishing.
+            os._exit(0)
+
+    def _obey(self, command: Any) -> None:
+        with self._lock:
+            if isinstance(command, StartSession):
+                self._newest = command.session
+                if self._session is not None:
+                    self._session.stop()
+                self._waiting.put(command)
+                self._early = []
+            elif command.session != self._newest:
+                return
+            elif self._session is not None and self._session.number == command.session:
+                tell(self._session, command)
+            else:
+                self._early.append(command)
+
+    # ------------------------------------------------ the main thread
+
+    def _run(self, start: StartSession) -> None:
+        try:
+            image = map_image(start.image)
+            self._reply(ImageMapped(session=start.session))
+            scribbles = ScribbleSnapshot(
+                image.spatial_shape, start.indices, start.classes, start.generation
+            )
+            session = Session(image, scribbles, start.config, self._fitting(start), start.session)
+        except (InputError, OSError) as error:
+            self._refuse(start, str(error))
+            return
+        with self._lock:
+            self._session = session
+            if start.session != self._newest:  # overtaken while the image was mapped
+                session.stop()
+                self._early = []
+            for command in self._early:
+                tell(session, command)
+        for event in session.run():
+            self._reply(event)
+        with self._lock:
+            self._session = None
+        self._model = session.checkpoint() or self._model
+
+    def _fitting(self, start: StartSession) -> Checkpoint | None:
+        """Return the model of the session before, where it is wanted and fits this one."""
+        model = self._model
+        if model is None or not start.keep_model:
+            return None
+        channels = start.image.shape[start.image.axes.index("C")] if "C" in start.image.axes else 1
+        fits = (model.config.ndim, model.config.in_channels) == (start.config.model.ndim, channels)
+        return model if fits else None
+
+    def _refuse(self, start: StartSession, message: str) -> None:
+        stamp = {"session": start.session, "generation": start.generation}
+        self._reply(Failed(**stamp, message=message))
+        self._reply(StateChanged(**stamp, state=SessionState.FAILED, message=message))
+
+    def _reply(self, message: Any) -> None:
+        for buffer in Codec.encode(message):
+            self._replies.write(buffer)
+        self._replies.flush()
+
+
+def tell(session: Session, command: Any) -> None:
+    """Pass a command on to a session."""
+    match command:
+        case SubmitScribbles():
+            scribbles = ScribbleSnapshot(
+                command.shape, command.indices, command.classes, command.generation
+            )
+            session.submit(scribbles)
+        case PauseSession():
+            session.pause()
+        case ResumeSession():
+            session.resume()
+        case StopSession():
+            session.stop()
+
+
+def map_image(shared: SharedImage) -> Volume:
+    """Map an image that the client shares, read-only."""
+    pixels = np.memmap(shared.path, np.dtype(shared.dtype), "r", shape=shared.shape)
+    return Volume(pixels, shared.axes, shared.spacing)
+
+
+def available_devices() -> tuple[str, ...]:
+    """Return the devices that a user can choose on this machine."""
+    cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return ("auto", *cuda, *mps, "cpu")
+
+
+def warm_up() -> None:
+    """Take one small step, so that the first real one does not pay for torch's set-up."""
+    torch.set_num_threads(live_threads())
+    image = np.zeros((1, 128, 128), np.float32)
+    scribbles = ScribbleSnapshot.from_labels(np.tile([[1, 2]], (128, 64)).astype(np.uint8))
+    resources = Resources(choose_device(), 1, (128, 128))
+    trainer = Trainer(image, scribbles, ModelConfig(), TrainConfig(warm_up_steps=0), resources, 0)
+    trainer.step()
+    trainer.predict(trainer.regions()[0])
+    trainer.release()
+
+
+def main() -> None:
+    """Serve standard input and output at low priority."""
+    if hasattr(os, "nice"):
+        with contextlib.suppress(OSError):
+            os.nice(NICENESS)
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    # Whatever is printed from now on must not print into the replies.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    # The reading thread holds standard input, so the process is left at once in every case.
+    try:
+        Worker(sys.stdin.buffer, replies).serve()
+    except BrokenPipeError:
+        os._exit(0)  # the owner is gone
+    except BaseException:  # noqa: BLE001 - the owner reads the reason from standard error
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
