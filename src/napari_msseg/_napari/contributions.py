@@ -1,0 +1,87 @@
+"""What napari's menus and its open and save commands find here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_msseg import io, samples
+from napari_msseg._napari.colours import ClassTable
+from napari_msseg._napari.layers import GEOMETRY, ROLE
+from napari_msseg.errors import InputError
+from napari_msseg.volume import Volume, guess_axes
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+
+def layer_data(volume: Volume, name: str) -> LayerData:
+    """Return an image layer for a volume, its geometry in the layer and its metadata."""
+    options: dict[str, Any] = {"name": name}
+    ndim = len(volume.axes)
+    colour = volume.axes.endswith("C") and volume.channels in (3, 4)
+    if colour:
+        options["rgb"] = True
+        ndim -= 1
+    elif "C" in volume.axes:
+        options["channel_axis"] = volume.axes.index("C")
+        ndim -= 1
+    if ndim == volume.spatial_ndim:
+        options["scale"] = volume.spacing
+        options["units"] = (volume.unit,) * ndim
+        options["axis_labels"] = tuple(volume.spatial_axes.lower())
+    options["metadata"] = {
+        GEOMETRY: {"affine": volume.affine, "nifti_header": volume.nifti_header}
+    }
+    return volume.data, options, "image"
+
+
+def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
+    """Return the reader of NIfTI and TIFF images, or None for what it does not read."""
+    first = path if isinstance(path, str) else path[0]
+    return read if first.lower().endswith((".nii", ".nii.gz", ".tif", ".tiff")) else None
+
+
+def read(path: str | list[str]) -> list[LayerData]:
+    """Read image files, spacing and units included."""
+    paths = [path] if isinstance(path, str) else path
+    return [layer_data(io.read_image(p), Path(p).name.split(".")[0]) for p in paths]
+
+
+def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write a label layer as NIfTI or TIFF with the geometry of its layer."""
+    mask = np.asarray(data)
+    axes = guess_axes(mask.shape)
+    if axes not in ("YX", "ZYX"):
+        raise InputError(f"a label layer of {mask.ndim} dimensions cannot be written as one mask")
+    geometry = meta.get("metadata", {}).get(GEOMETRY, {})
+    like = Volume(
+        mask, axes, tuple(float(s) for s in meta["scale"]), str(meta["units"][-1]), **geometry
+    )
+    io.write_mask(Path(path), mask, like)
+    return [path]
+
+
+def tissue_sample() -> list[LayerData]:
+    """Stained tissue with ready-made strokes."""
+    return _sample(samples.tissue())
+
+
+def brain_sample() -> list[LayerData]:
+    """MR volume of a head with ready-made strokes on three slices."""
+    return _sample(samples.brain())
+
+
+def _sample(sample: samples.Sample) -> list[LayerData]:
+    data, options, kind = layer_data(sample.image, sample.name)
+    placement = {k: options[k] for k in ("scale", "units", "axis_labels") if k in options}
+    scribbles = {
+        "name": f"{sample.name} scribbles",
+        "colormap": ClassTable().scribble_colours(),
+        "metadata": {ROLE: "scribbles"},
+        "opacity": 0.9,
+        **placement,
+    }
+    return [(data, options, kind), (np.array(sample.scribbles), scribbles, "labels")]
