@@ -66,8 +66,10 @@ def run(options: argparse.Namespace) -> int:
             rows.append(done or record.append(unit, _score(item, seed, config, options.ratio)))
             row = rows[-1]
             curve = " ".join(f"{s:.0f}s:{v:.2f}" for s, v in row["curve"])
-            print(f"{item.name} MSNet {row['iou']:.3f} forest {row['forest_iou']:.3f}  {curve}",
-                  flush=True)
+            print(
+                f"{item.name} MSNet {row['iou']:.3f} forest {row['forest_iou']:.3f}  {curve}",
+                flush=True,
+            )
     _print_table(rows)
     return 0
 
@@ -139,6 +141,11 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     gain = ours - forest
     error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else float("nan")
     table.add_section()
-    table.add_row("mean", "", f"{ours.mean():.3f}", f"{forest.mean():.3f}",
-                  f"{gain.mean():+.3f} ± {error:.3f}")
+    table.add_row(
+        "mean",
+        "",
+        f"{ours.mean():.3f}",
+        f"{forest.mean():.3f}",
+        f"{gain.mean():+.3f} ± {error:.3f}",
+    )
     Console().print(table)

@@ -192,9 +192,7 @@ class SessionConfig:
         require(self.threads >= 0, "threads must not be negative")
         require(self.seed >= 0, "seed must not be negative")
         require(self.max_steps is None or self.max_steps >= 1, "max_steps must be at least 1")
-        require(
-            self.max_seconds is None or self.max_seconds > 0, "max_seconds must be positive"
-        )
+        require(self.max_seconds is None or self.max_seconds > 0, "max_seconds must be positive")
         require(self.rest_after is None or self.rest_after >= 1, "rest_after must be at least 1")
         require(
             len(self.tile_shape) == len(self.train.patch_shape) == self.model.ndim,

@@ -113,9 +113,7 @@ class PredictionReady(Event):
     @property
     def region(self) -> tuple[slice, ...]:
         """Where the tile lies in the image."""
-        return tuple(
-            slice(s, s + n) for s, n in zip(self.start, self.classes.shape, strict=True)
-        )
+        return tuple(slice(s, s + n) for s, n in zip(self.start, self.classes.shape, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)

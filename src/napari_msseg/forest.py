@@ -44,4 +44,5 @@ def segment_with_forest(
     forest = RandomForestClassifier(TREES, n_jobs=threads, random_state=seed)
     forest.fit(features[painted], scribbles[painted])
     labels = forest.predict(features.reshape(-1, features.shape[-1]))
-    return (labels.reshape(scribbles.shape) - 1).astype(np.uint8)
+    classes: npt.NDArray[np.uint8] = (labels.reshape(scribbles.shape) - 1).astype(np.uint8)
+    return classes

@@ -128,11 +128,13 @@ def pairwise_contrast(embeddings: Tensor, classes: Tensor, temperature: float) -
     Tensor
         Scalar; 0 on the graph where there is no pair.
     """
+    if not len(embeddings):
+        return embeddings.float().sum() * 0.0
     z = F.normalize(embeddings.float(), dim=1)
     logits = z @ z.T / temperature  # N N
     same = classes[:, None] == classes[None, :]
     groups = [~same]
-    groups += [same & (classes == k)[:, None] for k in classes.unique()]
+    groups += [same & (classes == k)[:, None] for k in range(int(classes.max()) + 1)]
     others = ~torch.eye(len(z), dtype=torch.bool, device=z.device)
     bce = F.binary_cross_entropy_with_logits(logits, same.float(), reduction="none")
     means = [bce[pairs & others].mean() for pairs in groups if bool((pairs & others).any())]

@@ -53,7 +53,9 @@ def _select(
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Return where prediction and truth hold the class, as flat arrays without ignored pixels."""
     if prediction.shape != truth.shape:
-        raise InputError(f"a mask of shape {prediction.shape} cannot be scored against one of "
-                         f"shape {truth.shape}")
+        raise InputError(
+            f"a mask of shape {prediction.shape} cannot be scored against one of "
+            f"shape {truth.shape}"
+        )
     kept = np.ones(truth.shape, bool) if ignore is None else ~ignore
     return prediction[kept] == class_, truth[kept] == class_

@@ -25,6 +25,7 @@ variational model"; the formulas that are lost there are reconstructed in docs/m
 from __future__ import annotations
 
 import dataclasses
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -87,7 +88,8 @@ class RegionWeights(nn.Module):
 
     def v_step(self, misfit: Tensor, w_old: Tensor) -> Tensor:
         """Return softmax over channels of the learned eq. 12; all shapes (B, C, [Z,] Y, X)."""
-        return (self.fidelity(misfit) + self.length(w_old)).softmax(dim=1)
+        w: Tensor = (self.fidelity(misfit) + self.length(w_old)).softmax(dim=1)
+        return w
 
     def forward(self, u: Tensor, f: Tensor) -> Tensor:
         """Return w(u, f): one v-step from the v-step without a length term.
@@ -95,7 +97,8 @@ class RegionWeights(nn.Module):
         So w is a function of u alone, which a fixed point of the V-cycle needs.
         """
         fidelity = self.fidelity((u - f).square())
-        return (fidelity + self.length(fidelity.softmax(dim=1))).softmax(dim=1)
+        w: Tensor = (fidelity + self.length(fidelity.softmax(dim=1))).softmax(dim=1)
+        return w
 
 
 class Grid(nn.Module):
@@ -149,8 +152,7 @@ class MSNet(nn.Module):
         c = config.channels
         self.head = conv(config, config.in_channels, c[0], 3)
         self.grids = nn.ModuleList(
-            Grid(config, here, coarser)
-            for here, coarser in zip(c, (*c[1:], None), strict=True)
+            Grid(config, here, coarser) for here, coarser in zip(c, (*c[1:], None), strict=True)
         )
         self.tail = nn.Sequential(
             conv(config, c[0], c[0], 3), nn.ReLU(), conv(config, c[0], config.n_classes, 1)
@@ -161,6 +163,10 @@ class MSNet(nn.Module):
         """Input sizes and tile origins must be multiples of this."""
         return int(2 ** (len(self.grids) - 1))
 
+    def grid(self, level: int) -> Grid:
+        """Return grid l, 0 the finest."""
+        return cast("Grid", self.grids[level])
+
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Map x (B, C_in, [Z,] Y, X) to logits (B, K, [Z,] Y, X) and u_l of every grid.
 
@@ -168,7 +174,7 @@ class MSNet(nn.Module):
         """
         f = self.head(x)  # B C Y X
         solutions: list[Tensor] = []
-        u = self.v_cycle(0, f, f, torch.zeros_like(f), self.grids[0](f, f), solutions)
+        u = self.v_cycle(0, f, f, torch.zeros_like(f), self.grid(0)(f, f), solutions)
         return self.tail(u), solutions[::-1]
 
     def v_cycle(
@@ -178,12 +184,12 @@ class MSNet(nn.Module):
 
         Appends the solution of every grid from the coarsest up to `solutions`.
         """
-        grid = self.grids[level]
+        grid = self.grid(level)
         for i in range(self.config.relaxations):
             u = u - grid.step_size * ((n if i == 0 else grid(u, f)) - g)
         if level + 1 < len(self.grids):
             u_hat, f_hat = grid.restrict(u), grid.restrict(f)  # B C' Y/2 X/2
-            n_hat = self.grids[level + 1](u_hat, f_hat)
+            n_hat = self.grid(level + 1)(u_hat, f_hat)
             g_hat = grid.restrict(g - grid(u, f)) + n_hat
             u_coarse = self.v_cycle(level + 1, u_hat, f_hat, g_hat, n_hat, solutions)
             u = u + grid.prolong(u_coarse - u_hat)

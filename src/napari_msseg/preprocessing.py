@@ -56,7 +56,7 @@ def normalise(volume: Volume) -> NormalisedImage:
         raise InputError("the image is complex-valued: take its magnitude first")
     data = pixels.astype(np.float32)
     finite = np.isfinite(data)
-    invalid = None if finite.all() else ~finite.all(axis=0)
+    invalid = None if finite.all() else np.logical_not(finite.all(axis=0))
     for c, channel in enumerate(data):
         if not finite[c].any():
             raise InputError(

@@ -78,4 +78,3 @@ def jitter_intensity(image: Tensor, rng: np.random.Generator, amount: float) -> 
     scale = 1.0 + amount * float(rng.uniform(-1, 1))
     shift = amount * float(rng.uniform(-1, 1))
     return image * scale + shift
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,13 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_msseg.checkpoint import Checkpoint
-from napari_msseg.config import SessionConfig
+from napari_msseg.config import SessionConfig, default_config
 from napari_msseg.devices import choose_device, describe
 from napari_msseg.errors import InputError
 from napari_msseg.events import Event, Failed, Notice, PredictionReady, StepDone
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.session import Session
+from napari_msseg.trainer import ExtraLoss
 from napari_msseg.volume import Volume
+
+DEFAULT_SECONDS = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +60,12 @@ class Segmentation:
 def segment(
     image: Volume,
     scribbles: npt.NDArray[np.integer] | ScribbleSnapshot,
-    config: SessionConfig,
+    config: SessionConfig | None = None,
     model: Checkpoint | None = None,
     on_event: Callable[[Event], None] | None = None,
+    *,
+    seconds: float | None = None,
+    extra_loss: ExtraLoss | None = None,
 ) -> Segmentation:
     """Train on scribbles and segment the image.
 
@@ -67,12 +74,17 @@ def segment(
     image : Volume
     scribbles : ndarray of int or ScribbleSnapshot
         0 unlabelled, 1 background, 2 … foreground classes; shape of the image.
-    config : SessionConfig
-        With `max_steps` or `max_seconds`, or it would not end.
+    config : SessionConfig, optional
+        With `max_steps` or `max_seconds`, or it would not end. Default: `default_config` and
+        `DEFAULT_SECONDS`.
     model : Checkpoint, optional
         Weights to start from.
     on_event : callable, optional
         Is shown every event, for progress.
+    seconds : float, optional
+        Seconds to train, counted from the first step, instead of the configuration's.
+    extra_loss : callable, optional
+        A loss of your own, see `trainer.ExtraLoss`.
 
     Raises
     ------
@@ -81,12 +93,17 @@ def segment(
     RuntimeError
         If training failed through a defect; the message holds the traceback.
     """
+    if config is None:
+        limit = DEFAULT_SECONDS if seconds is None else seconds
+        config = dataclasses.replace(default_config(image.spatial_ndim), max_seconds=limit)
+    elif seconds is not None:
+        config = dataclasses.replace(config, max_seconds=seconds)
     if config.max_steps is None and config.max_seconds is None:
         raise InputError("say how long to train: seconds or steps")
     if not isinstance(scribbles, ScribbleSnapshot):
         scribbles = ScribbleSnapshot.from_labels(scribbles)
     started = time.monotonic()
-    session = Session(image, scribbles, config, model)
+    session = Session(image, scribbles, config, model, extra_loss=extra_loss)
     canvas = _Canvas(image.spatial_shape)
     training_seconds, first_answer, steps = 0.0, float("nan"), 0
     notices = []

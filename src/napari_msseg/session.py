@@ -33,13 +33,15 @@ from napari_msseg.preprocessing import normalise
 from napari_msseg.resources import Resources, is_out_of_memory, release_cached_memory
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.tiling import Region
-from napari_msseg.trainer import StepLosses, Trainer
+from napari_msseg.trainer import ExtraLoss, StepLosses, Trainer
 from napari_msseg.volume import Volume
 
 T = TypeVar("T")
 
-FIRST_PREDICTION_STEP = 8
+FIRST_PREDICTION_STEP = 6
 """A first answer comes before the first period is over."""
+STROKE_RESPONSE_STEPS = 3
+"""So many steps after new strokes were taken comes a prediction that knows them."""
 PREDICTED_PIXELS_PER_PERIOD = 1_000_000
 """A large image is predicted in parts, so that training is not held up for long."""
 MAX_BAD_STEPS = 20
@@ -61,6 +63,8 @@ class Session:
         Weights to start from instead of random ones.
     number : int
         Stamped on every event.
+    extra_loss : callable, optional
+        A loss of your own, see `trainer.ExtraLoss`.
 
     Raises
     ------
@@ -80,6 +84,7 @@ class Session:
         config: SessionConfig | None = None,
         model: Checkpoint | None = None,
         number: int = 0,
+        extra_loss: ExtraLoss | None = None,
     ) -> None:
         self.config = config or default_config(image.spatial_ndim)
         self.number = number
@@ -88,6 +93,7 @@ class Session:
         self.scribbles = scribbles
         self._check_fit(model)
         self._model = model or self._model_config()
+        self._extra_loss = extra_loss
         self._mailbox = Mailbox()
         self._trainer: Trainer | None = None
         self._device = choose_device(self.config.device)
@@ -104,8 +110,7 @@ class Session:
         self.scribbles.require_trainable()
         expected = self._model_config()
         if model is not None and (
-            (model.config.ndim, model.config.in_channels)
-            != (expected.ndim, expected.in_channels)
+            (model.config.ndim, model.config.in_channels) != (expected.ndim, expected.in_channels)
         ):
             raise InputError(
                 f"the model is for {model.config.ndim}D images of {model.config.in_channels} "
@@ -167,7 +172,7 @@ class Session:
         self._started: float | None = None
         self._sweep: list[Region] = []
         self._bad_steps = 0
-        self._rest_from = 0
+        self._strokes_taken = 0
         yield self._enter(SessionState.TRAINING)
         while not self._mailbox.stopped:
             yield from self._take_mail()
@@ -201,12 +206,15 @@ class Session:
         config = self.config
         resources = Resources(self._device, config.train.batch_size, config.tile_shape)
 
-        def build() -> Trainer:
-            return Trainer(
-                normalised.data, self.scribbles, self._model, config.train, resources, config.seed
-            )
-
-        self._trainer = build()
+        self._trainer = Trainer(
+            normalised.data,
+            self.scribbles,
+            self._model,
+            config.train,
+            resources,
+            config.seed,
+            self._extra_loss,
+        )
 
     def _without_invalid(self, scribbles: ScribbleSnapshot) -> ScribbleSnapshot:
         """Leave out strokes on pixels that have no finite value."""
@@ -224,7 +232,7 @@ class Session:
             yield self._notice("scribbles of another shape than the image were not used")
         elif scribbles is not None:
             self.scribbles = self._without_invalid(scribbles)
-            self._rest_from = self._steps
+            self._strokes_taken = self._steps
             if self.scribbles.is_trainable:
                 self._require_trainer().set_scribbles(self.scribbles)
         resting = self.state is SessionState.WAITING and scribbles is None
@@ -258,7 +266,12 @@ class Session:
 
     def _prediction_is_due(self) -> bool:
         period = self.config.train.ensemble_period
-        return self._steps % period == 0 or self._steps == FIRST_PREDICTION_STEP
+        since_strokes = self._steps - self._strokes_taken
+        return (
+            self._steps % period == 0
+            or self._steps == FIRST_PREDICTION_STEP
+            or (self._strokes_taken > 0 and since_strokes == STROKE_RESPONSE_STEPS)
+        )
 
     def _predict_some(self) -> Iterator[Event]:
         """Go on covering the image, for as many pixels as a period affords."""
@@ -332,7 +345,7 @@ class Session:
 
     def _should_rest(self) -> bool:
         limit = self.config.rest_after
-        return limit is not None and self._steps - self._rest_from >= limit
+        return limit is not None and self._steps - self._strokes_taken >= limit
 
     def _require_trainer(self) -> Trainer:
         if self._trainer is None:

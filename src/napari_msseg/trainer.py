@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,9 @@ from napari_msseg.resources import Resources, release_cached_memory
 from napari_msseg.sampling import Flip, PatchSampler, jitter_intensity
 from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
 from napari_msseg.tiling import Region, Tile, round_up, tiles
+
+ExtraLoss = Callable[[Tensor, Tensor], Tensor]
+"""A loss of one's own: from logits (B, K, [Z,] Y, X) and crops (B, C, [Z,] Y, X) to a scalar."""
 
 GRADIENT_NORM = 1.0
 INTENSITY_JITTER = 0.1
@@ -52,6 +57,8 @@ class Trainer:
     config : TrainConfig
     resources : Resources
     seed : int
+    extra_loss : callable, optional
+        Added to the total of every step.
     """
 
     def __init__(
@@ -62,12 +69,13 @@ class Trainer:
         config: TrainConfig,
         resources: Resources,
         seed: int,
+        extra_loss: ExtraLoss | None = None,
     ) -> None:
         torch.manual_seed(seed)
         self.config = config
         self.resources = resources
+        self.extra_loss = extra_loss
         self.steps = 0
-        self.main_stage_steps = 0
         self._rng = np.random.default_rng(seed)
         self._generator = torch.Generator().manual_seed(seed)
         self.spatial_shape = image.shape[1:]
@@ -82,7 +90,7 @@ class Trainer:
     @property
     def n_classes(self) -> int:
         """K, background included."""
-        return self.model.config.n_classes
+        return int(self.model.config.n_classes)
 
     def set_scribbles(self, scribbles: ScribbleSnapshot) -> None:
         """Train on these from the next step on; a class not met before grows the network."""
@@ -116,7 +124,8 @@ class Trainer:
         """Take a network over: its heads, optimiser, average and pseudo-labels start afresh."""
         device = self.resources.device
         c = network.config
-        self.model = network.to(device, memory_format=memory_format(c.ndim))
+        self.model = network.to(device)
+        self.model.to(memory_format=memory_format(c.ndim))  # type: ignore[call-overload]
         self._image = self._image.to(device)
         self._heads = nn.ModuleDict(
             {
@@ -142,8 +151,7 @@ class Trainer:
 
     @property
     def _averaged_model(self) -> MSNet:
-        network: MSNet = self._average.module
-        return network
+        return cast("MSNet", self._average.module)
 
     def _average_weights(self, average: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
         """Exponential moving average that forgets the first random weights quickly."""
@@ -168,8 +176,15 @@ class Trainer:
         with autocast(self.resources.device):
             logits, decoder = self.model(image)
         terms = self._losses(logits, decoder, scribbles, pseudo)
-        weights = (1.0, self.config.pseudo_weight, self.config.pixel.weight, self.config.patch.weight)
+        weights = (
+            1.0,
+            self.config.pseudo_weight,
+            self.config.pixel.weight,
+            self.config.patch.weight,
+        )
         total = torch.stack([w * t for w, t in zip(weights, terms, strict=True)]).sum()
+        if self.extra_loss is not None:
+            total = total + self.extra_loss(logits.float(), image)
         self._optimiser.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
@@ -282,7 +297,8 @@ class Trainer:
         source = source.contiguous(memory_format=memory_format(len(tile.source)))
         with torch.inference_mode(), autocast(self.resources.device):
             logits, _ = self._averaged_model(source)
-            return logits[(0, slice(None), *tile.inner)].float().softmax(dim=0)
+            inner: Tensor = logits[(0, slice(None), *tile.inner)]
+            return inner.float().softmax(dim=0)
 
     def _pad(self, image: Tensor, network: MSNet) -> Tensor:
         """Repeat the last pixels until every side is a multiple of the total stride."""

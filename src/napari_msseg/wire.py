@@ -68,7 +68,7 @@ class Codec:
         header = {"type": type(message).__name__, "fields": fields, "arrays": described}
         encoded = json.dumps(header).encode()
         buffers: list[bytes | memoryview] = [_PREFIX.pack(len(encoded)) + encoded]
-        buffers += [memoryview(a.reshape(-1).view(np.uint8)) for _, a in arrays if a.size]
+        buffers += [memoryview(a.reshape(-1).view(np.uint8).data) for _, a in arrays if a.size]
         return buffers
 
     def read(self, stream: Readable) -> Any | None:

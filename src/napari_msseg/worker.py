@@ -136,9 +136,13 @@ class Worker:
         return model if fits else None
 
     def _refuse(self, start: StartSession, message: str) -> None:
-        stamp = {"session": start.session, "generation": start.generation}
-        self._reply(Failed(**stamp, message=message))
-        self._reply(StateChanged(**stamp, state=SessionState.FAILED, message=message))
+        number, generation = start.session, start.generation
+        self._reply(Failed(session=number, generation=generation, message=message))
+        self._reply(
+            StateChanged(
+                session=number, generation=generation, state=SessionState.FAILED, message=message
+            )
+        )
 
     def _reply(self, message: Any) -> None:
         for buffer in Codec.encode(message):

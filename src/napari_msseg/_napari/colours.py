@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
@@ -35,10 +36,13 @@ class ClassTable:
 
     def scribble_colours(self) -> DirectLabelColormap:
         """Colours of scribble labels: label k shows class k − 1, 0 is transparent."""
-        colours = {k + 1: self.colour(k) for k in range(len(self.names))}
-        return DirectLabelColormap(color_dict={None: "#808080", 0: TRANSPARENT, **colours})
+        return _colormap({k + 1: self.colour(k) for k in range(len(self.names))})
 
     def prediction_colours(self) -> DirectLabelColormap:
         """Colours of predicted classes: the background, class 0, is transparent."""
-        colours = {k: self.colour(k) for k in range(1, len(self.names))}
-        return DirectLabelColormap(color_dict={None: "#808080", 0: TRANSPARENT, **colours})
+        return _colormap({k: self.colour(k) for k in range(1, len(self.names))})
+
+
+def _colormap(colours: dict[int | None, Any]) -> DirectLabelColormap:
+    """Return a colormap with 0 transparent and labels without a colour grey."""
+    return DirectLabelColormap(color_dict={None: "#808080", 0: TRANSPARENT, **colours})

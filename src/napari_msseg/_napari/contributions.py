@@ -32,9 +32,7 @@ def layer_data(volume: Volume, name: str) -> LayerData:
         options["scale"] = volume.spacing
         options["units"] = (volume.unit,) * ndim
         options["axis_labels"] = tuple(volume.spatial_axes.lower())
-    options["metadata"] = {
-        GEOMETRY: {"affine": volume.affine, "nifti_header": volume.nifti_header}
-    }
+    options["metadata"] = {GEOMETRY: {"affine": volume.affine, "nifti_header": volume.nifti_header}}
     return volume.data, options, "image"
 
 
@@ -76,8 +74,10 @@ def brain_sample() -> list[LayerData]:
 
 def _sample(sample: samples.Sample) -> list[LayerData]:
     data, options, kind = layer_data(sample.image, sample.name)
-    placement = {k: options[k] for k in ("scale", "units", "axis_labels") if k in options}
-    scribbles = {
+    placement: dict[str, Any] = {
+        k: options[k] for k in ("scale", "units", "axis_labels") if k in options
+    }
+    scribbles: dict[str, Any] = {
         "name": f"{sample.name} scribbles",
         "colormap": ClassTable().scribble_colours(),
         "metadata": {ROLE: "scribbles"},

@@ -29,7 +29,14 @@ from napari_msseg.config import default_config
 from napari_msseg.engine.client import WorkerClient
 from napari_msseg.engine.shared_image import share, unshare
 from napari_msseg.errors import InputError
-from napari_msseg.events import Failed, Notice, PredictionReady, SessionState, StateChanged, StepDone
+from napari_msseg.events import (
+    Failed,
+    Notice,
+    PredictionReady,
+    SessionState,
+    StateChanged,
+    StepDone,
+)
 from napari_msseg.scribbles import ScribbleSnapshot
 
 DEBOUNCE_MS = 150

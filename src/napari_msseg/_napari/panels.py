@@ -46,14 +46,14 @@ class LayerPanel(QGroupBox):  # type: ignore[misc]
         self.scribbles = _layer_box("The label layer that holds your strokes")
         new = QPushButton("New scribbles")
         new.setToolTip("Make an empty scribble layer that lies exactly over the image")
-        new.clicked.connect(lambda: self.new_scribbles.emit())
+        new.clicked.connect(self.new_scribbles.emit)
         self.new_button = new
         self._classes = QWidget()
         self._grid = QGridLayout(self._classes)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._buttons = QButtonGroup(self)
         self._buttons.setExclusive(True)
-        self._buttons.idClicked.connect(lambda i: self.class_chosen.emit(i))
+        self._buttons.idClicked.connect(self.class_chosen.emit)
         form = QFormLayout(self)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Image", self.image)
@@ -85,7 +85,7 @@ class LayerPanel(QGroupBox):  # type: ignore[misc]
             self._grid.addWidget(button, k // 2, k % 2)
         add = QPushButton("Add a class")
         add.setToolTip("One more kind of object to tell apart")
-        add.clicked.connect(lambda: self.class_added.emit())
+        add.clicked.connect(self.class_added.emit)
         n = len(classes.names)
         self._grid.addWidget(add, (n + 1) // 2, 0, 1, 2)
 
@@ -117,11 +117,11 @@ class TrainPanel(QGroupBox):  # type: ignore[misc]
         self.live = QCheckBox("Live")
         self.live.setChecked(True)
         self.live.setToolTip("Keep training, and take up strokes as you paint them")
-        self.live.toggled.connect(lambda on: self.live_toggled.emit(on))
+        self.live.toggled.connect(self.live_toggled.emit)
         self.device = QComboBox()
         self.device.addItem("auto")
         self.device.setToolTip("Where to compute; auto takes a GPU if there is one")
-        self.device.textActivated.connect(lambda name: self.device_chosen.emit(name))
+        self.device.textActivated.connect(self.device_chosen.emit)
         grid = QGridLayout()
         grid.addWidget(self.train_button, 0, 0, 1, 2)
         grid.addWidget(self.live, 0, 2)
@@ -213,7 +213,9 @@ class ExportPanel(QGroupBox):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__("4 · Save")
         self.export_button = _button(
-            "Save mask…", "Write the prediction as TIFF or NIfTI, exactly over its image", self.export
+            "Save mask…",
+            "Write the prediction as TIFF or NIfTI, exactly over its image",
+            self.export,
         )
         box = QVBoxLayout(self)
         box.addWidget(self.export_button)
@@ -222,7 +224,7 @@ class ExportPanel(QGroupBox):  # type: ignore[misc]
 def _button(text: str, tip: str, signal: Any) -> QPushButton:
     button = QPushButton(text)
     button.setToolTip(tip)
-    button.clicked.connect(lambda: signal.emit())
+    button.clicked.connect(signal.emit)
     return button
 
 

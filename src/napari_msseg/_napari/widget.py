@@ -61,9 +61,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
     def _lay_out(self) -> None:
         inside = QWidget()
         column = QVBoxLayout(inside)
-        for panel in (
-            self.layer_panel, self.train_panel, self.progress_panel, self.export_panel
-        ):
+        for panel in (self.layer_panel, self.train_panel, self.progress_panel, self.export_panel):
             column.addWidget(panel)
         column.addStretch(1)
         scroll = QScrollArea()
@@ -75,7 +73,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         box.addWidget(scroll)
         self.setMinimumWidth(inside.minimumSizeHint().width() + 24)
 
-    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+    def sizeHint(self) -> QSize:
         """Ask for a narrow dock: the image needs the room."""
         return QSize(DOCK_WIDTH, super().sizeHint().height())
 

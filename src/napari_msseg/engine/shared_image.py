@@ -47,8 +47,11 @@ def share(volume: Volume) -> SharedImage:
 
 
 def unshare(path: str) -> None:
-    """Delete the file; whoever has mapped it keeps the memory (not so on Windows, where the
-    file stays until the worker lets it go)."""
+    """Delete the file; whoever has mapped it keeps the memory.
+
+    On Windows a mapped file cannot be deleted: there it stays until the temporary folder is
+    cleaned.
+    """
     try:
         os.unlink(path)
     except OSError:

@@ -1,0 +1,1 @@
+"""The command line: ``napari-msseg segment`` and ``napari-msseg demo``."""

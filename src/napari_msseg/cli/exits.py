@@ -1,0 +1,44 @@
+"""How a command ends: the one place that turns exceptions into a line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from napari_msseg.errors import InputError
+
+DEFECT, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+
+def say(text: str) -> None:
+    """Print one line for a human; standard output is kept for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Run a command in it.
+
+    An `InputError` becomes ``error: …`` and exit code 2, Ctrl-C one line and 130.
+    Anything else is a defect of ours: the traceback, the message and 1.
+    """
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except InputError as error:
+        say(f"error: {' '.join(str(error).split())}")
+        raise typer.Exit(BAD_INPUT) from None
+    except KeyboardInterrupt:
+        say("interrupted")
+        raise typer.Exit(INTERRUPTED) from None
+    except Exception as error:  # noqa: BLE001 - the last resort, and it hides nothing
+        # a failed session carries the traceback of the worker as further lines
+        first = (str(error).splitlines() or [""])[0] or type(error).__name__
+        say(traceback.format_exc().rstrip())
+        say(f"error: {first} (this is a defect of napari-msseg; please report the lines above)")
+        raise typer.Exit(DEFECT) from None

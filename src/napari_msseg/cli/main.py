@@ -1,0 +1,169 @@
+"""The options of every command. What they do is imported when one is chosen: help is instant."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_msseg.cli.exits import exit_codes
+
+DEFAULT_SECONDS = 30.0
+LARGEST_SEED = 2**32 - 1
+
+app = typer.Typer(
+    help="Segment images and volumes from a few scribbles.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Seed = Annotated[
+    int,
+    typer.Option(metavar="N", min=0, max=LARGEST_SEED, help="Seed of every random choice."),
+]
+Device = Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1 or mps.")]
+Report = Annotated[
+    str | None,
+    typer.Option(metavar="REPORT", help="Write a JSON report to this file; - is standard output."),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"napari-msseg {version('napari-msseg')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Take the options that stand before the command."""
+
+
+@app.command("segment")
+def segment_command(
+    image: Annotated[
+        Path, typer.Argument(metavar="IMAGE", help="TIFF, PNG, JPEG, BMP or NIfTI, 2D or 3D.")
+    ],
+    scribbles: Annotated[
+        Path,
+        typer.Option(
+            metavar="LABELS",
+            help="Label image: 0 unlabelled, 1 background, 2 and up the foreground classes.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="MASK",
+            help="Mask to write: .tif, .ome.tif, .png (2D) or .nii.gz. 0 is background.",
+        ),
+    ],
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help=f"Train for so long. Default {DEFAULT_SECONDS:.0f}, without limit with --steps.",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Train for so many steps: gives the same mask again."),
+    ] = None,
+    device: Device = "auto",
+    spacing: Annotated[
+        str | None,
+        typer.Option(metavar="Z,Y,X", help="Pixel size (2D: Y,X); wins over the file's own."),
+    ] = None,
+    axes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AXES", help="Axes of the image, e.g. CZYX; wins over the file's own."
+        ),
+    ] = None,
+    probabilities: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the probability of each class (TIFF or NIfTI)."),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Start from the weights that --save-model wrote."),
+    ] = None,
+    save_model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the trained weights (.safetensors)."),
+    ] = None,
+    seed: Seed = 0,
+    json: Report = None,
+) -> None:
+    """Train on scribbles and write the mask of the whole image."""
+    with exit_codes():
+        from napari_msseg.cli.segment import Request, run
+
+        if seconds is None and steps is None:
+            seconds = DEFAULT_SECONDS
+        run(
+            Request(
+                image=image,
+                scribbles=scribbles,
+                mask=output,
+                seconds=seconds,
+                steps=steps,
+                device=device,
+                spacing=spacing,
+                axes=axes,
+                probabilities=probabilities,
+                model=model,
+                save_model=save_model,
+                seed=seed,
+                report=json,
+            )
+        )
+
+
+@app.command("demo")
+def demo_command(
+    gui: Annotated[
+        bool, typer.Option("--gui", help="Open the tissue image in napari instead.")
+    ] = False,
+    seconds: Annotated[
+        float, typer.Option(metavar="S", help="Training time of both images together.")
+    ] = 36.0,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for masks, pictures and report.json.")
+    ] = Path("demo-out"),
+    seed: Seed = 0,
+    device: Device = "auto",
+    json: Report = None,
+) -> None:
+    """Segment two ready-made images and score the masks.
+
+    A stained tissue (2D) and an MR volume of a brain (3D), against references drawn by hand.
+    """
+    with exit_codes():
+        if gui:
+            from napari_msseg.cli.gui import open_gui
+
+            raise typer.Exit(open_gui("tissue"))
+        from napari_msseg.cli.demo import run
+
+        run(out, seconds, seed, device, json)
+
+
+def main() -> None:
+    """Run the console script ``napari-msseg``."""
+    app(prog_name="napari-msseg")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Find out before the training whether every result can be written after it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from napari_msseg.errors import InputError
+from napari_msseg.io import check_output
+from napari_msseg.io.atomic import check_target
+from napari_msseg.io.formats import MASKS, PROBABILITIES, Format, format_of
+from napari_msseg.io.guard import naming
+from napari_msseg.io.tiff_writer import require_imagej
+from napari_msseg.volume import Volume
+
+
+def check_mask(path: Path, like: Volume | None = None) -> None:
+    """Raise `InputError` unless a mask (of `like`, once it is known) can go to `path`."""
+    check_output(path, like)
+    if like is not None and format_of(path, MASKS) is Format.TIFF:
+        _require_imagej(path, np.dtype(np.uint8), like.spatial_shape)
+
+
+def check_probabilities(path: Path, like: Volume | None = None, n_classes: int = 2) -> None:
+    """Raise `InputError` unless probabilities can go to `path`."""
+    found = format_of(path, PROBABILITIES)
+    check_target(path)
+    if like is not None and found is Format.TIFF:
+        _require_imagej(path, np.dtype(np.float32), (n_classes, *like.spatial_shape))
+
+
+def _require_imagej(path: Path, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> None:
+    with naming(path):
+        # one number, seen as the whole array: it has the size without the memory
+        require_imagej(np.broadcast_to(np.zeros((), dtype), shape))
+
+
+def check_distinct(inputs: Iterable[Path | None], outputs: Iterable[Path | None]) -> None:
+    """Raise `InputError` if two results, or a result and an input, are the same file."""
+    taken = {os.path.realpath(path) for path in inputs if path is not None}
+    for path in outputs:
+        if path is None:
+            continue
+        if os.path.realpath(path) in taken:
+            raise InputError(f"{path}: is named twice; a result needs a file of its own")
+        taken.add(os.path.realpath(path))
