@@ -101,7 +101,8 @@ class TrainConfig:
     Parameters
     ----------
     warm_up_steps : int
-        Steps on scribbles alone before pseudo-labels and contrast come in.
+        Steps before the network's own predictions become pseudo-labels. Until then it learns
+        from scribbles, and from what the instant classifiers are sure of where they are on.
     ensemble_period : int
         Steps between two predictions; each goes into the moving average.
     ensemble_alpha : float
@@ -124,7 +125,7 @@ class TrainConfig:
         Decay of the averaged weights that predict.
     """
 
-    warm_up_steps: int = 60
+    warm_up_steps: int = 40
     ensemble_period: int = 20
     ensemble_alpha: float = 0.2
     confidence_threshold: float = 0.8
@@ -173,6 +174,8 @@ class SessionConfig:
         Steps without new scribbles after which it waits for new ones; None: never.
     tile_shape : tuple of int
         Target of one prediction tile.
+    instant : bool
+        Whether cheap classifiers give the first answer and vote in the ensemble.
     probabilities : bool
         Whether predictions carry the probability of every class.
     """
@@ -186,6 +189,7 @@ class SessionConfig:
     max_seconds: float | None = None
     rest_after: int | None = None
     tile_shape: tuple[int, ...] = (512, 512)
+    instant: bool = True
     probabilities: bool = False
 
     def __post_init__(self) -> None:

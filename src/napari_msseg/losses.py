@@ -163,7 +163,7 @@ def contrastive_regulariser(
     if not len(positions):
         return features.float().sum() * 0.0
     # A 1×1 projection may be taken of the drawn pixels alone, as an image of N × 1 (× 1).
-    pixels = features.movedim(1, -1).reshape(-1, features.shape[1])[positions]  # N C
+    pixels = features.movedim(1, -1).reshape(-1, features.shape[1])[positions].float()  # N C
     image = pixels.T.reshape(1, features.shape[1], -1, *[1] * (features.ndim - 3))  # 1 C N 1
     embeddings = head(image).flatten(2)[0].T  # N D
     return pairwise_contrast(embeddings, classes.reshape(-1)[positions], temperature)

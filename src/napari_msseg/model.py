@@ -129,6 +129,12 @@ class Grid(nn.Module):
         out: Tensor = self.weights(u, f) * (u - f) + self.regulariser(u)
         return out
 
+    def relax(self, u: Tensor, defect: Tensor) -> Tensor:
+        """Return u − τ · defect, where defect = N(u) − g (eq. 13)."""
+        # In one dtype: mixing bfloat16 with a float32 τ would make all of u float32, at twice
+        # the cost of a step.
+        return torch.addcmul(u, self.step_size.to(u.dtype), defect, value=-1)
+
     def prolong(self, correction: Tensor) -> Tensor:
         """Interpolate a correction from the next coarser grid to this one."""
         fewer: Tensor = self.prolong_channels(correction)
@@ -186,7 +192,7 @@ class MSNet(nn.Module):
         """
         grid = self.grid(level)
         for i in range(self.config.relaxations):
-            u = u - grid.step_size * ((n if i == 0 else grid(u, f)) - g)
+            u = grid.relax(u, (n if i == 0 else grid(u, f)) - g)
         if level + 1 < len(self.grids):
             u_hat, f_hat = grid.restrict(u), grid.restrict(f)  # B C' Y/2 X/2
             n_hat = self.grid(level + 1)(u_hat, f_hat)
@@ -194,7 +200,7 @@ class MSNet(nn.Module):
             u_coarse = self.v_cycle(level + 1, u_hat, f_hat, g_hat, n_hat, solutions)
             u = u + grid.prolong(u_coarse - u_hat)
         for _ in range(self.config.relaxations):
-            u = u - grid.step_size * (grid(u, f) - g)
+            u = grid.relax(u, grid(u, f) - g)
         solutions.append(u)
         return u
 

@@ -29,7 +29,9 @@ class PseudoLabels:
         self.ema_prediction = torch.zeros((n_classes, *shape), dtype=torch.float16, device=device)
         self.seen = torch.zeros(shape, dtype=torch.bool, device=device)
 
-    def update(self, region: tuple[slice, ...], probabilities: Tensor) -> None:
+    def update(
+        self, region: tuple[slice, ...], probabilities: Tensor, alpha: float | None = None
+    ) -> None:
         """Average a prediction in.
 
         Parameters
@@ -37,13 +39,19 @@ class PseudoLabels:
         region : tuple of slice
             Where it lies in the image, one slice a spatial axis.
         probabilities : Tensor of float, shape (K, *region)
+        alpha : float, optional
+            Weight of this prediction instead of the usual.
         """
         where = (slice(None), *region)
         old = self.ema_prediction[where].float()
-        alpha = torch.where(self.seen[region], self.alpha, 1.0)
-        mixed = old + alpha * (probabilities.to(old) - old)
+        weight = torch.where(self.seen[region], self.alpha if alpha is None else alpha, 1.0)
+        mixed = old + weight * (probabilities.to(old) - old)
         self.ema_prediction[where] = mixed.to(self.ema_prediction.dtype)
         self.seen[region] = True
+
+    def probabilities(self, region: tuple[slice, ...]) -> Tensor:
+        """Return the average over a region, float32 of shape (K, *region)."""
+        return self.ema_prediction[(slice(None), *region)].float()
 
     def classes(self, region: tuple[slice, ...], threshold: float) -> Tensor:
         """Return the pseudo-label of every pixel of a region, `IGNORED_CLASS` where unsure.

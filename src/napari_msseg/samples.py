@@ -1,7 +1,7 @@
-"""The two images of the demo, with scribbles and references drawn by hand.
+"""The two images of the demo, with their scribbles and reference masks.
 
 The images come with scikit-image and nibabel, so nothing is downloaded; scribbles and
-references lie in ``demo_data``, whose README says how they were drawn.
+references lie in ``demo_data``, whose README says how they were made.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Sample:
     scribbles : ndarray of int, shape ``image.spatial_shape``
         0 unlabelled, k = class k − 1.
     reference : ndarray of int, shape ``image.spatial_shape``
-        Classes, drawn by hand.
+        Classes, 0 is background.
     class_names : tuple of str
         Background first.
     """

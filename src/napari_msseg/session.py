@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 from napari_msseg.checkpoint import Checkpoint
@@ -28,10 +29,11 @@ from napari_msseg.events import (
     StateChanged,
     StepDone,
 )
+from napari_msseg.instant import InstantClassifier
 from napari_msseg.mailbox import Mailbox
 from napari_msseg.preprocessing import normalise
 from napari_msseg.resources import Resources, is_out_of_memory, release_cached_memory
-from napari_msseg.scribbles import ScribbleSnapshot
+from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
 from napari_msseg.tiling import Region
 from napari_msseg.trainer import ExtraLoss, StepLosses, Trainer
 from napari_msseg.volume import Volume
@@ -174,6 +176,8 @@ class Session:
         self._bad_steps = 0
         self._strokes_taken = 0
         yield self._enter(SessionState.TRAINING)
+        if self._instant is not None:
+            yield from self._predict_some()
         while not self._mailbox.stopped:
             yield from self._take_mail()
             if self.state is not SessionState.TRAINING:
@@ -215,6 +219,25 @@ class Session:
             config.seed,
             self._extra_loss,
         )
+        self._pixels = normalised.data
+        self._instant: InstantClassifier | None = None
+        self._unvoted: list[Region] = []
+        self._use_scribbles()
+
+    def _use_scribbles(self) -> None:
+        """Train on the scribbles of now, and ask the instant classifiers again."""
+        trainer = self._require_trainer()
+        trainer.set_scribbles(self.scribbles)
+        self._strokes = self.scribbles.dense()
+        if self.config.instant:
+            self._instant = InstantClassifier(
+                self._pixels,
+                self.scribbles,
+                trainer.n_classes,
+                self.config.seed,
+                torch.get_num_threads(),
+            )
+            self._unvoted = trainer.regions()
 
     def _without_invalid(self, scribbles: ScribbleSnapshot) -> ScribbleSnapshot:
         """Leave out strokes on pixels that have no finite value."""
@@ -234,7 +257,7 @@ class Session:
             self.scribbles = self._without_invalid(scribbles)
             self._strokes_taken = self._steps
             if self.scribbles.is_trainable:
-                self._require_trainer().set_scribbles(self.scribbles)
+                self._use_scribbles()
         resting = self.state is SessionState.WAITING and scribbles is None
         if self._mailbox.paused:
             if self.state is not SessionState.PAUSED:
@@ -292,8 +315,15 @@ class Session:
 
     def _predict_region(self, region: Region, last: bool) -> Iterator[Event]:
         trainer = self._require_trainer()
-        probabilities = yield from self._with_memory(lambda: trainer.predict(region))
+        if self._instant is not None and region in self._unvoted:
+            self._unvoted.remove(region)
+            vote = torch.from_numpy(self._instant.predict(region))
+            probabilities = trainer.vote(region, vote)
+        if trainer.steps:
+            probabilities = yield from self._with_memory(lambda: trainer.predict(region))
         classes = probabilities.argmax(dim=0).to(torch.uint8).cpu().numpy()
+        strokes = self._strokes[region]
+        classes = np.where(strokes == IGNORED_CLASS, classes, strokes).astype(np.uint8)
         if self._invalid is not None:
             classes[self._invalid[region]] = 0
         sent = probabilities.half().cpu().numpy() if self.config.probabilities else None

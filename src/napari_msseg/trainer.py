@@ -29,6 +29,10 @@ ExtraLoss = Callable[[Tensor, Tensor], Tensor]
 """A loss of one's own: from logits (B, K, [Z,] Y, X) and crops (B, C, [Z,] Y, X) to a scalar."""
 
 GRADIENT_NORM = 1.0
+VOTE_WEIGHT = 0.5
+"""Weight with which the answer of other classifiers to new strokes enters the moving average."""
+VOTE_SHARE = 0.5
+"""Share of other classifiers in every further member of the moving average."""
 INTENSITY_JITTER = 0.1
 
 
@@ -115,7 +119,7 @@ class Trainer:
 
     def release(self) -> None:
         """Drop every tensor and give cached memory back to the device."""
-        for name in ("model", "_average", "_optimiser", "_heads", "pseudo_labels"):
+        for name in ("model", "_average", "_optimiser", "_heads", "pseudo_labels", "_votes"):
             self.__dict__.pop(name, None)
         self._image = self._targets = torch.empty(0)
         release_cached_memory(self.resources.device)
@@ -142,6 +146,7 @@ class Trainer:
             c.n_classes, self._padded_shape, self.config.ensemble_alpha, device
         )
         self._last_good = self._copy_weights()
+        self._votes: Tensor | None = None
 
     def _terms(self) -> list[ContrastiveConfig]:
         """Contrastive terms that are switched on and have a grid of their stride."""
@@ -218,7 +223,7 @@ class Trainer:
         """Return scribble, pseudo-label, pixel and patch terms (eq. 6), unweighted."""
         zero = logits.sum() * 0.0
         terms = [losses.masked_cross_entropy(logits, scribbles), zero, zero, zero]
-        if not self.in_main_stage:
+        if not (self.has_warmed_up or self.has_votes):
             return terms
         terms[1] = losses.masked_cross_entropy(logits, pseudo)
         for i, term in enumerate((self.config.pixel, self.config.patch), start=2):
@@ -242,8 +247,13 @@ class Trainer:
         )
 
     @property
-    def in_main_stage(self) -> bool:
-        """Whether warm-up is over."""
+    def has_votes(self) -> bool:
+        """Whether other classifiers take part."""
+        return self._votes is not None
+
+    @property
+    def has_warmed_up(self) -> bool:
+        """Whether the network's own predictions may teach it."""
         return self.steps >= self.config.warm_up_steps
 
     def _copy_weights(self) -> dict[str, Tensor]:
@@ -263,7 +273,7 @@ class Trainer:
         return [part.target for part in parts]
 
     def predict(self, region: Region) -> Tensor:
-        """Return class probabilities of a part and average them into the pseudo-labels.
+        """Predict a part, average it into the ensemble, and return the ensemble's probabilities.
 
         Computed in tiles of the shape that the resources of the moment allow.
 
@@ -284,12 +294,34 @@ class Trainer:
             )
             kept = tuple(slice(0, h.stop - h.start) for h in here)
             out[(slice(None), *here)] = self._predict_tile(tile)[(slice(None), *kept)]
-        if bool(torch.isfinite(out).all()):
-            # The first predictions know too little to be remembered.
-            if self.steps >= self.config.warm_up_steps // 2:
+        finite = bool(torch.isfinite(out).all())
+        if self._votes is not None:
+            out = torch.lerp(out, self._votes[(slice(None), *region)].float(), VOTE_SHARE)
+        if finite:
+            # The first predictions know too little to be remembered, but are better than none.
+            if self.has_warmed_up or not self.has_votes:
                 self.pseudo_labels.update(region, out)
             self._last_good = self._copy_weights()
-        return out
+        if not self.has_votes:
+            return out
+        return self.pseudo_labels.probabilities(region)
+
+    def vote(self, region: Region, probabilities: Tensor) -> Tensor:
+        """Let other classifiers take part, and return the ensemble's probabilities.
+
+        Their answer enters the moving average now, and has its share in every prediction to
+        come: a network that learns from itself alone can run away from a good start.
+
+        Parameters
+        ----------
+        region : tuple of slice
+        probabilities : Tensor of float, shape (K, *region)
+        """
+        if self._votes is None:
+            self._votes = torch.zeros_like(self.pseudo_labels.ema_prediction)
+        self._votes[(slice(None), *region)] = probabilities.to(self._votes)
+        self.pseudo_labels.update(region, probabilities, VOTE_WEIGHT)
+        return self.pseudo_labels.probabilities(region)
 
     def _predict_tile(self, tile: Tile) -> Tensor:
         """Return class probabilities (K, *target) of one tile."""

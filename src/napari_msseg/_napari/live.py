@@ -94,6 +94,8 @@ class LiveSession:
         self._bridge.exited.connect(self._worker_died, Qt.ConnectionType.QueuedConnection)
         self._debounce = self._timer(DEBOUNCE_MS, self._take_strokes)
         self._redraw = self._timer(REFRESH_MS[2], self._refresh)
+        self._farewell = self._timer(0, self._tell_lost)
+        self._lost = ""
         viewer.layers.events.removed.connect(self._layer_removed)
         self.start_worker()
 
@@ -116,6 +118,7 @@ class LiveSession:
         """End the worker and let go of the viewer. Idempotent."""
         self._debounce.stop()
         self._redraw.stop()
+        self._farewell.stop()
         self._watch(None)
         self.viewer.layers.events.removed.disconnect(self._layer_removed)
         if self._client is not None:
@@ -318,13 +321,20 @@ class LiveSession:
             return
         if self.is_running:
             self.stop()
-            self.warned.emit(f"The {lost[0]} layer was removed: training stopped.")
+            self._number += 1  # whatever still comes is stale
+            self._set_state(SessionState.STOPPED, "")
+            # Later, for a viewer that closes removes its layers too, and then nobody asks.
+            self._lost = lost[0]
+            self._farewell.start()
         if removed is self.scribbles:
             self._watch(None)
         if removed is self.prediction:
             self.prediction = None
         if removed is self.image:
             self.image = None
+
+    def _tell_lost(self) -> None:
+        self.warned.emit(f"The {self._lost} layer was removed: training stopped.")
 
     def _set_state(self, state: SessionState | None, message: str) -> None:
         self.state = state

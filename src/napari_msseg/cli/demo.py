@@ -1,4 +1,4 @@
-"""``napari-msseg demo``: two images that are already installed, scored against references."""
+"""``napari-msseg demo``: two images that are already installed, scored against reference masks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from napari_msseg.segmentation import Segmentation, segment
 
 N_SAMPLES = 2
 REPORT = "report.json"
-TITLE = "Fit to the references drawn by hand, stroked pixels left out"
+TITLE = "Fit to the reference masks, stroked pixels left out"
 
 
 @dataclass(frozen=True, eq=False)

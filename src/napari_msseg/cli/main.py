@@ -148,7 +148,7 @@ def demo_command(
 ) -> None:
     """Segment two ready-made images and score the masks.
 
-    A stained tissue (2D) and an MR volume of a brain (3D), against references drawn by hand.
+    A stained tissue (2D) and an MR volume of a brain (3D), against reference masks.
     """
     with exit_codes():
         if gui:

@@ -71,7 +71,7 @@ def _legend(sample: Sample, prediction: str) -> list[Entry]:
     names = enumerate(sample.class_names)
     return [
         Entry(PREDICTION, prediction, filled=False),
-        Entry(REFERENCE, "drawn by hand", filled=False),
+        Entry(REFERENCE, "reference", filled=False),
         *(Entry(STROKES[k % len(STROKES)], f"stroke: {name}", filled=True) for k, name in names),
     ]
 

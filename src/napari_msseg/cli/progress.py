@@ -126,6 +126,6 @@ def watching(seconds: float | None, steps: int | None) -> Iterator[Watch]:
     if not sys.stderr.isatty() or console.is_dumb_terminal:
         yield Watch(PlainDisplay(), budget)
         return
-    columns = (BarColumn(24), TextColumn("{task.fields[text]}", markup=False))
+    columns = (BarColumn(16), TextColumn("{task.fields[text]}", markup=False))
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
         yield Watch(BarDisplay(progress), budget)

@@ -22,6 +22,7 @@ from napari_msseg.config import SessionConfig, default_config
 from napari_msseg.errors import InputError
 from napari_msseg.io import read_image, read_labels, write_mask, write_probabilities
 from napari_msseg.io.atomic import check_target
+from napari_msseg.io.guard import naming
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.volume import Volume
 
@@ -60,6 +61,8 @@ def run(request: Request) -> None:
     check_budget(request.seconds, request.steps)
     _check_outputs(request)
     image = read_image(request.image, request.axes, spacing)
+    with naming(request.image):
+        image.channels_first()  # refuses a time series before anything slow happens
     scribbles = ScribbleSnapshot.from_labels(read_labels(request.scribbles, like=image))
     scribbles.require_trainable()
     _check_outputs(request, image, scribbles.n_classes)
