@@ -96,7 +96,9 @@ class InstantClassifier:
         chosen = self._choose(scribbles, rng)
         positions = np.array(np.unravel_index(scribbles.indices[chosen], scribbles.shape))
         classes = scribbles.classes[chosen]
-        linear, forest, order = [], [], []
+        linear: list[Floats] = []
+        forest: list[Floats] = []
+        order: list[npt.NDArray[np.uint8]] = []
         block = {2: (512, 512), 3: (32, 128, 128)}[len(scribbles.shape)]
         for tile in tiles(scribbles.shape, block, self._halo, 1):
             start = np.array([[s.start] for s in tile.target])

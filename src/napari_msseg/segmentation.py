@@ -124,7 +124,8 @@ def segment(
         if on_event is not None:
             on_event(event)
     trained = session.checkpoint()
-    assert trained is not None  # the session finished, so it has stepped
+    if trained is None:
+        raise InputError("the time was used up before the first training step: allow more seconds")
     return Segmentation(
         mask=canvas.mask,
         probabilities=canvas.probabilities,
