@@ -1,0 +1,266 @@
+"""Viewers, a worker that only pretends, and a look at what is left when a test is over."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Image, Labels
+from qtpy.QtCore import QCoreApplication, QEvent, QTimer
+from qtpy.QtWidgets import QApplication
+
+from napari_msseg._napari import layers
+from napari_msseg._napari import live as live_module
+from napari_msseg._napari.colours import ClassTable
+from napari_msseg._napari.live import DEBOUNCE_MS, LiveSession
+from napari_msseg._napari.widget import ScribbleWidget
+from napari_msseg.commands import COMMANDS, StartSession, WorkerReady
+from napari_msseg.events import PredictionReady, SessionState, StateChanged
+from napari_msseg.wire import Codec
+
+# ------------------------------------------------------------- nothing is left behind
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(monkeypatch_early: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test after which a thread, a child, a timer or a shared file of ours is there."""
+    timers: list[QTimer] = []
+    make_timer = LiveSession._timer
+
+    def remember(self: LiveSession, milliseconds: int, slot: Any) -> QTimer:
+        timers.append(make_timer(self, milliseconds, slot))
+        return timers[-1]
+
+    monkeypatch_early.setattr(LiveSession, "_timer", remember)
+    before = _traces()
+    yield
+    if QApplication.instance() is not None:
+        settle()
+    left = sorted(_traces() - before) + [f"timer {t}" for t in timers if _is_active(t)]
+    assert left == []
+
+
+@pytest.fixture
+def monkeypatch_early() -> Iterator[pytest.MonkeyPatch]:
+    """Undone after everything that the test itself patches."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+def _is_active(timer: QTimer) -> bool:
+    try:
+        return bool(timer.isActive())
+    except RuntimeError:  # deleted with its session
+        return False
+
+
+def _traces() -> set[str]:
+    threads = {t.name for t in threading.enumerate() if t.name.startswith("napari-msseg")}
+    children = {f"process {child.pid}" for child in psutil.Process().children(recursive=True)}
+    folders = {Path("/dev/shm"), Path(tempfile.gettempdir())}
+    files = {str(p) for f in folders if f.is_dir() for p in f.glob("napari-msseg-*")}
+    return threads | children | files
+
+
+def settle() -> None:
+    """Let Qt deliver what is queued, deletions included."""
+    for _ in range(3):
+        QApplication.processEvents()
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
+    gc.collect(0)
+
+
+@pytest.fixture
+def settled() -> Callable[[], None]:
+    return settle
+
+
+# ------------------------------------------------------------ a worker that only pretends
+
+
+class FakeWorker:
+    """Takes the place of `WorkerClient`: keeps what is sent, says what the test wants."""
+
+    def __init__(
+        self,
+        on_message: Callable[[Any], None],
+        on_exit: Callable[[int, str], None],
+        command: list[str] | None = None,
+    ) -> None:
+        self.on_message = on_message
+        self.on_exit = on_exit
+        self.is_alive = True
+        self.is_closed = False
+        self.sent: list[Any] = []
+
+    def send(self, command: Any) -> None:
+        assert isinstance(command, COMMANDS)
+        Codec.encode(command)  # it must be possible to send it
+        self.sent.append(command)
+
+    def close(self) -> None:
+        self.is_alive = False
+        self.is_closed = True
+
+    # ------------------------------------------------ what a test does with it
+
+    @property
+    def start(self) -> StartSession:
+        """The session that was begun last."""
+        return next(c for c in reversed(self.sent) if isinstance(c, StartSession))
+
+    def of(self, kind: type) -> list[Any]:
+        return [c for c in self.sent if isinstance(c, kind)]
+
+    def say(self, message: Any) -> None:
+        self.on_message(message)
+        settle()
+
+    def state(self, state: SessionState, message: str = "") -> None:
+        start = self.start
+        self.say(
+            StateChanged(
+                session=start.session, generation=start.generation, state=state, message=message
+            )
+        )
+
+    def tile(self, classes: Any, start: tuple[int, ...] | None = None, **changes: Any) -> None:
+        classes = np.asarray(classes, np.uint8)
+        values = {
+            "session": self.start.session,
+            "generation": self.start.generation,
+            "start": start or (0,) * classes.ndim,
+            "classes": classes,
+            "probabilities": None,
+            "step": 1,
+            "last": True,
+        }
+        self.say(PredictionReady(**{**values, **changes}))
+
+    def ready(self, devices: tuple[str, ...] = ("auto", "cpu")) -> None:
+        self.say(WorkerReady(devices=devices, description="cpu, float32"))
+
+    def die(self, code: int = -9, errors: str = "") -> None:
+        self.is_alive = False
+        self.on_exit(code, errors)
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> list[FakeWorker]:
+    """The workers that pretend, in the order in which they were started."""
+    started: list[FakeWorker] = []
+
+    def start(*args: Any) -> FakeWorker:
+        started.append(FakeWorker(*args))
+        return started[-1]
+
+    monkeypatch.setattr(live_module, "WorkerClient", start)
+    return started
+
+
+# -------------------------------------------------------------- viewers, layers, docks
+
+
+@pytest.fixture
+def viewer() -> ViewerModel:
+    """A viewer without a window."""
+    return ViewerModel()
+
+
+@pytest.fixture
+def add_image() -> Callable[..., Image]:
+    """Add an image layer of some shape and geometry to a viewer."""
+
+    def add(viewer: Any, shape: tuple[int, ...] = (32, 40), **options: Any) -> Image:
+        pixels = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+        options.setdefault("name", "cells")
+        return viewer.add_image(pixels, **options)
+
+    return add
+
+
+@pytest.fixture
+def add_scribbles() -> Callable[..., Labels]:
+    """Add a scribble layer for an image, with a stroke of each label."""
+
+    def add(viewer: Any, image: Image, labels: tuple[int, ...] = (1, 2)) -> Labels:
+        layer = layers.new_scribbles(image, ClassTable())
+        viewer.add_layer(layer)
+        for label in labels:
+            stroke(layer, label)
+        return layer
+
+    return add
+
+
+def stroke(layer: Labels, label: int, row: int | None = None) -> None:
+    """Paint as the brush does: many small marks, and one step of undo."""
+    row = 4 * label if row is None else row
+    with layer.block_history():
+        for column in range(2, 8):
+            position = (*(n // 2 for n in layer.data.shape[:-2]), row, column)
+            layer.paint(position, label)
+
+
+@pytest.fixture
+def paint() -> Callable[..., None]:
+    return stroke
+
+
+@pytest.fixture
+def quiet(qtbot: Any) -> Callable[[], None]:
+    """Return when every stroke so far has been taken.
+
+    Not a matter of luck: one event loop serves both timers, the earlier one first.
+    """
+    return lambda: qtbot.wait(DEBOUNCE_MS + 60)
+
+
+@pytest.fixture
+def live(
+    qtbot: Any, workers: list[FakeWorker], viewer: ViewerModel, add_image: Any, add_scribbles: Any
+) -> Iterator[SimpleNamespace]:
+    """A live session with a painted image, and what it said; its worker pretends."""
+    image = add_image(viewer)
+    scribbles = add_scribbles(viewer, image)
+    session = LiveSession(viewer)
+    said = SimpleNamespace(warned=[], failed=[], states=[])
+    session.warned.connect(said.warned.append)
+    session.failed.connect(said.failed.append)
+    session.state_changed.connect(lambda state, message: said.states.append(state))
+    yield SimpleNamespace(
+        session=session, viewer=viewer, image=image, scribbles=scribbles, said=said
+    )
+    session.close()
+
+
+@pytest.fixture
+def make_dock(
+    qtbot: Any, workers: list[FakeWorker], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., ScribbleWidget]:
+    """Make the dock of a viewer; its worker pretends, its warnings are kept in `warnings`."""
+
+    def make(viewer: Any) -> ScribbleWidget:
+        dock = ScribbleWidget(viewer)
+        qtbot.addWidget(dock)
+        dock.show()
+        return dock
+
+    return make
+
+
+@pytest.fixture
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the dock warned of in napari's notifications."""
+    shown: list[str] = []
+    monkeypatch.setattr("napari_msseg._napari.widget.show_warning", shown.append)
+    return shown
