@@ -35,7 +35,7 @@ def trainer_for(quick_config) -> Callable[..., Trainer]:
 
 @pytest.fixture
 def full_precision(monkeypatch):
-    monkeypatch.setattr("napari_msseg.trainer.autocast", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr("napari_msseg.trainer.autocast", lambda *device: contextlib.nullcontext())
 
 
 def predict_whole(trainer: Trainer) -> np.ndarray:
@@ -138,7 +138,7 @@ def spoil_free_memory() -> None:
 @pytest.mark.parametrize("shape", THIN, ids=str)
 def test_gradients_of_autocast_are_those_of_full_precision(scene, trainer_for, monkeypatch, shape):
     gradients = []
-    for context in (autocast, lambda device: contextlib.nullcontext()):
+    for context in (autocast, lambda *device: contextlib.nullcontext()):
         monkeypatch.setattr("napari_msseg.trainer.autocast", context)
         trainer = trainer_for(scene(shape))
         spoil_free_memory()

@@ -39,7 +39,7 @@ from napari_msseg.wire import MAX_HEADER, Codec, WireError
 INDICES = np.array([0, 3, 2**40], np.int64)
 CLASSES = np.array([0, 1, 253], np.uint8)
 SHARED = SharedImage(
-    path="/dev/shm/é \"quoted\"", dtype="<u2", shape=(5, 12, 3), axes="ZYX", spacing=(2.5, 0.1, 0.1)
+    path='/dev/shm/é "quoted"', dtype="<u2", shape=(5, 12, 3), axes="ZYX", spacing=(2.5, 0.1, 0.1)
 )
 ODD_CONFIG = SessionConfig(
     train=TrainConfig(pixel=ContrastiveConfig(0.1, 0.2, 2, samples=9), learning_rate=1e-5),
@@ -64,9 +64,7 @@ def _start(config: SessionConfig = ODD_CONFIG) -> StartSession:
 
 def _prediction(**changes: Any) -> PredictionReady:
     classes = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    values = {
-        "start": (4, 8), "classes": classes, "probabilities": None, "step": 12, "last": True
-    }
+    values = {"start": (4, 8), "classes": classes, "probabilities": None, "step": 12, "last": True}
     return PredictionReady(session=1, generation=2, **{**values, **changes})
 
 
@@ -86,8 +84,15 @@ MESSAGES = [
     *(StateChanged(session=1, generation=0, state=state) for state in SessionState),
     StateChanged(session=1, generation=0, state=SessionState.FAILED, message="ärger\nüber alles"),
     StepDone(
-        session=1, generation=2, step=3, seconds=1e-9, total=0.1, scribble=-0.0, pseudo=1e30,
-        pixel=0.2, patch=3.0,
+        session=1,
+        generation=2,
+        step=3,
+        seconds=1e-9,
+        total=0.1,
+        scribble=-0.0,
+        pseudo=1e30,
+        pixel=0.2,
+        patch=3.0,
     ),
     _prediction(),
     _prediction(start=(0, 0, 7), classes=np.zeros((1, 2, 3), np.uint8), last=False),
@@ -116,9 +121,7 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, np.ndarray):
         return a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b)
     if dataclasses.is_dataclass(a):
-        return all(
-            _same(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a)
-        )
+        return all(_same(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
     return a == b
 
 
@@ -168,8 +171,15 @@ def test_arrays_keep_dtype_shape_and_values(name):
 
 def test_a_not_a_number_loss_survives():
     step = StepDone(
-        session=1, generation=0, step=1, seconds=0.0, total=float("nan"), scribble=float("inf"),
-        pseudo=0.0, pixel=0.0, patch=0.0,
+        session=1,
+        generation=0,
+        step=1,
+        seconds=0.0,
+        total=float("nan"),
+        scribble=float("inf"),
+        pseudo=0.0,
+        pixel=0.0,
+        patch=0.0,
     )
     back = CODEC.read(io.BytesIO(_bytes(step)))
     assert np.isnan(back.total)
@@ -205,7 +215,14 @@ EMPTY = {"type": "PauseSession", "fields": {"session": 1}, "arrays": []}
 @pytest.mark.parametrize(
     "header",
     [
-        b"\xff\xfe\x00", b"", b"not json", b"[]", b"7", b"null", b'"text"', {},
+        b"\xff\xfe\x00",
+        b"",
+        b"not json",
+        b"[]",
+        b"7",
+        b"null",
+        b'"text"',
+        {},
         {**EMPTY, "type": "os.system"},
         {**EMPTY, "type": ["PauseSession"]},
         {**EMPTY, "fields": 7},

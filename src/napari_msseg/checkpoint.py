@@ -70,10 +70,11 @@ class Checkpoint:
             raise InputError(f"{path} is not a model file: {error}") from None
         if metadata.get("format") != FORMAT:
             raise InputError(f"{path} is not a model of napari-msseg")
-        checkpoint = cls(from_mapping(ModelConfig, json.loads(metadata["config"])), weights)
         try:
+            config = from_mapping(ModelConfig, json.loads(metadata["config"]))
+            checkpoint = cls(config, weights)
             checkpoint.build()
-        except RuntimeError as error:
+        except (KeyError, ValueError, RuntimeError) as error:
             first = str(error).splitlines()[0]
             raise InputError(f"the weights in {path} do not fit its own header: {first}") from None
         return checkpoint

@@ -149,6 +149,7 @@ class TrainConfig:
         require(len(self.patch_shape) in (2, 3), "patch_shape must be (Y, X) or (Z, Y, X)")
         require(min(self.patch_shape) >= 16, "sides of a patch must be at least 16")
         require(self.learning_rate > 0, "learning_rate must be positive")
+        require(self.weight_decay >= 0, "weight_decay must not be negative")
         require(0 < self.decay_fraction <= 1, "decay_fraction must lie in (0, 1]")
         require(0 <= self.average_decay < 1, "average_decay must lie in [0, 1)")
 
@@ -198,6 +199,12 @@ class SessionConfig:
         require(self.max_steps is None or self.max_steps >= 1, "max_steps must be at least 1")
         require(self.max_seconds is None or self.max_seconds > 0, "max_seconds must be positive")
         require(self.rest_after is None or self.rest_after >= 1, "rest_after must be at least 1")
+        require(min(self.tile_shape, default=0) >= 1, "sides of tile_shape must be at least 1")
+        stride = 2 ** (len(self.model.channels) - 1)
+        require(
+            all(side % stride == 0 for side in self.train.patch_shape),
+            f"sides of a patch must be multiples of {stride}, the stride of the coarsest grid",
+        )
         require(
             len(self.tile_shape) == len(self.train.patch_shape) == self.model.ndim,
             "tile_shape, patch_shape and model.ndim must agree on 2D or 3D",
@@ -229,10 +236,14 @@ def from_mapping(cls: type[T], mapping: dict[str, Any]) -> T:
         If a key is unknown, or a value is refused by the class.
     """
     hints = get_type_hints(cls)
+    require(isinstance(mapping, dict), f"{cls.__name__} must be a mapping of names to values")
     unknown = sorted(set(mapping) - set(hints))
     require(not unknown, f"unknown configuration keys for {cls.__name__}: {', '.join(unknown)}")
     values = {key: _restore(hints[key], value) for key, value in mapping.items()}
-    return cls(**values)
+    try:
+        return cls(**values)
+    except (TypeError, AttributeError) as error:
+        raise InputError(f"values do not fit {cls.__name__}: {error}") from None
 
 
 def _restore(hint: Any, value: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_msseg.errors import InputError
-from napari_msseg.volume import Volume
+from napari_msseg.volume import Array, Volume
 
 PERCENTILES = (0.5, 99.5)
 """Intensities that become 0 and 1. From the whole image, never from a tile."""
@@ -54,29 +54,36 @@ def normalise(volume: Volume) -> NormalisedImage:
         raise InputError(f"the image must be of numbers, not {pixels.dtype}")
     if np.iscomplexobj(pixels):
         raise InputError("the image is complex-valued: take its magnitude first")
-    data = pixels.astype(np.float32)
-    finite = np.isfinite(data)
+    data = np.empty(pixels.shape, np.float32)
+    finite = np.isfinite(pixels)
     invalid = None if finite.all() else np.logical_not(finite.all(axis=0))
-    for c, channel in enumerate(data):
+    for c in range(len(data)):
         if not finite[c].any():
             raise InputError(
                 f"channel {c} of the image has no finite pixel (NaN or infinite throughout): "
                 "nothing can be learned from it"
             )
-        _normalise_channel(channel, finite[c])
+        data[c] = _normalise_channel(pixels[c], finite[c])
     return NormalisedImage(data, invalid)
 
 
-def _normalise_channel(channel: npt.NDArray[np.float32], finite: npt.NDArray[np.bool_]) -> None:
-    """Scale one channel in place; what is not finite becomes the median, 0 if in the middle."""
+def _normalise_channel(pixels: Array, finite: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Scale one channel; what is not finite gets the value of the median."""
+    # 8 and 16 bits fit float32; anything else may have an offset or a range that does not.
+    dtype = np.float32 if pixels.dtype.itemsize <= 2 else np.float64
+    channel: npt.NDArray[np.floating] = pixels.astype(dtype)
     values = channel[finite]
     step = max(1, values.size // STATISTICS_SAMPLE)
-    low, middle, high = np.percentile(values[::step], (PERCENTILES[0], 50, PERCENTILES[1]))
+    wanted = (PERCENTILES[0], 50.0, PERCENTILES[1])
+    low, middle, high = (float(v) for v in np.percentile(values[::step], wanted))
     if high <= low:  # nearly constant: let the few other values span the range
         low, high = float(values.min()), float(values.max())
-    width = float(high - low) or 1.0
     channel[~finite] = middle
-    channel -= low
-    channel *= 2.0 / width
-    channel -= 1.0
-    np.clip(channel, -LIMIT, LIMIT, out=channel)
+    # Halved first: the difference of two of the largest numbers overflows.
+    channel = channel / 2 - low / 2
+    half_width = high / 2 - low / 2
+    if half_width > np.finfo(dtype).tiny:
+        np.clip(channel, -LIMIT * half_width, LIMIT * half_width, out=channel)
+        channel = channel / half_width * 2
+    scaled: npt.NDArray[np.float32] = np.clip(channel - 1.0, -LIMIT, LIMIT).astype(np.float32)
+    return scaled

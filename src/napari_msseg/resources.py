@@ -29,7 +29,7 @@ class Resources:
             batch = self.batch_size // 2
             return dataclasses.replace(self, batch_size=batch), f"training {batch} crops at a time"
         if max(self.tile_shape) > 64:
-            tile = tuple(max(32, t // 2) for t in self.tile_shape)
+            tile = tuple(min(t, max(32, t // 2)) for t in self.tile_shape)
             words = " × ".join(map(str, tile))
             return dataclasses.replace(self, tile_shape=tile), f"predicting tiles of {words}"
         if self.device.type != "cpu":

@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from napari_msseg.checkpoint import Checkpoint
 from napari_msseg.config import SessionConfig, default_config
-from napari_msseg.devices import choose_device, describe
 from napari_msseg.errors import InputError
 from napari_msseg.events import Event, Failed, Notice, PredictionReady, StepDone
 from napari_msseg.scribbles import ScribbleSnapshot
@@ -134,7 +133,7 @@ def segment(
         seconds_training=training_seconds,
         seconds_to_first_answer=first_answer,
         seconds_total=time.monotonic() - started,
-        device=describe(choose_device(config.device)),
+        device=session.device_in_words,
         notices=tuple(notices),
     )
 

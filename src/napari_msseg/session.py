@@ -98,7 +98,9 @@ class Session:
         self._extra_loss = extra_loss
         self._mailbox = Mailbox()
         self._trainer: Trainer | None = None
-        self._device = choose_device(self.config.device)
+        train = self.config.train
+        device = choose_device(self.config.device)
+        self._resources = Resources(device, train.batch_size, self.config.tile_shape)
 
     def _check_fit(self, model: Checkpoint | None) -> None:
         shape = self.image.spatial_shape
@@ -169,19 +171,22 @@ class Session:
         return self._model if isinstance(self._model, Checkpoint) else None
 
     def _run(self) -> Iterator[Event]:
-        yield self._enter(SessionState.PREPARING, f"preparing on {describe(self._device)}")
-        yield from self._prepare()
+        yield self._enter(SessionState.PREPARING, f"preparing on {self.device_in_words}")
         self._started: float | None = None
         self._sweep: list[Region] = []
+        self._unvoted: list[Region] = []
+        self._instant: InstantClassifier | None = None
         self._bad_steps = 0
         self._strokes_taken = 0
+        self._resting = False
+        yield from self._prepare()
         yield self._enter(SessionState.TRAINING)
         if self._instant is not None:
             yield from self._predict_some()
         while not self._mailbox.stopped:
             yield from self._take_mail()
             if self.state is not SessionState.TRAINING:
-                self._mailbox.wait(paused=self._mailbox.paused)
+                self._mailbox.wait(paused=self.state is SessionState.PAUSED)
                 continue
             yield from self._train_step()
             if self._progress >= 1:
@@ -192,7 +197,7 @@ class Session:
                 yield from self._predict_some()
             if self._should_rest():
                 yield from self._predict_all()
-                yield self._enter(SessionState.WAITING, "resting until you paint again")
+                self._resting = True
         yield self._enter(SessionState.STOPPED)
 
     def _prepare(self) -> Iterator[Event]:
@@ -207,27 +212,25 @@ class Session:
             )
         self.scribbles = self._without_invalid(self.scribbles)
         self.scribbles.require_trainable()
-        config = self.config
-        resources = Resources(self._device, config.train.batch_size, config.tile_shape)
+        self._pixels = normalised.data
+        self._trainer = yield from self._with_memory(self._new_trainer)
+        yield from self._use_scribbles()
 
-        self._trainer = Trainer(
-            normalised.data,
+    def _new_trainer(self) -> Trainer:
+        return Trainer(
+            self._pixels,
             self.scribbles,
             self._model,
-            config.train,
-            resources,
-            config.seed,
+            self.config.train,
+            self._resources,
+            self.config.seed,
             self._extra_loss,
         )
-        self._pixels = normalised.data
-        self._instant: InstantClassifier | None = None
-        self._unvoted: list[Region] = []
-        self._use_scribbles()
 
-    def _use_scribbles(self) -> None:
+    def _use_scribbles(self) -> Iterator[Event]:
         """Train on the scribbles of now, and ask the instant classifiers again."""
         trainer = self._require_trainer()
-        trainer.set_scribbles(self.scribbles)
+        yield from self._with_memory(lambda: trainer.set_scribbles(self.scribbles))
         self._strokes = self.scribbles.dense()
         if self.config.instant:
             self._instant = InstantClassifier(
@@ -256,18 +259,22 @@ class Session:
         elif scribbles is not None:
             self.scribbles = self._without_invalid(scribbles)
             self._strokes_taken = self._steps
+            self._resting = False
             if self.scribbles.is_trainable:
-                self._use_scribbles()
-        resting = self.state is SessionState.WAITING and scribbles is None
+                yield from self._use_scribbles()
+        wanted, words = self._wanted_state()
+        if self.state is not wanted:
+            yield self._enter(wanted, words)
+
+    def _wanted_state(self) -> tuple[SessionState, str]:
+        """Return the state that switches and scribbles ask for, and words about it."""
         if self._mailbox.paused:
-            if self.state is not SessionState.PAUSED:
-                yield self._enter(SessionState.PAUSED)
-        elif not self.scribbles.is_trainable:
-            if self.state is not SessionState.WAITING:
-                words = "waiting for strokes of at least two classes"
-                yield self._enter(SessionState.WAITING, words)
-        elif self.state is not SessionState.TRAINING and not resting:
-            yield self._enter(SessionState.TRAINING)
+            return SessionState.PAUSED, ""
+        if not self.scribbles.is_trainable:
+            return SessionState.WAITING, "waiting for strokes of at least two classes"
+        if self._resting:
+            return SessionState.WAITING, "resting until you paint again"
+        return SessionState.TRAINING, ""
 
     def _train_step(self) -> Iterator[Event]:
         trainer = self._require_trainer()
@@ -318,9 +325,11 @@ class Session:
         if self._instant is not None and region in self._unvoted:
             self._unvoted.remove(region)
             vote = torch.from_numpy(self._instant.predict(region))
-            probabilities = trainer.vote(region, vote)
+            probabilities = yield from self._with_memory(lambda: trainer.vote(region, vote))
         if trainer.steps:
             probabilities = yield from self._with_memory(lambda: trainer.predict(region))
+        if not bool(torch.isfinite(probabilities).all()):
+            return  # the last good prediction stays
         classes = probabilities.argmax(dim=0).to(torch.uint8).cpu().numpy()
         strokes = self._strokes[region]
         classes = np.where(strokes == IGNORED_CLASS, classes, strokes).astype(np.uint8)
@@ -345,16 +354,24 @@ class Session:
                 if not is_out_of_memory(error):
                     raise
             # Outside the except block: the exception pins the tensors of the failed attempt.
-            trainer = self._require_trainer()
-            step_down = trainer.resources.smaller()
+            step_down = self._resources.smaller()
             if step_down is None:
                 raise InputError("there is not enough memory for this image, even in small parts")
-            resources, words = step_down
-            release_cached_memory(trainer.resources.device)
-            trainer.move_to(resources)
+            release_cached_memory(self._resources.device)
+            self._resources, words = step_down
             yield self._notice(f"memory ran out: {words}")
+            if self._trainer is not None:
+                self._trainer.move_to(self._resources)
+                # Cut anew; on another device the ensemble is empty again.
+                self._sweep = self._trainer.regions()
+                self._unvoted = [] if self._instant is None else self._trainer.regions()
 
     # ------------------------------------------------------- helpers
+
+    @property
+    def device_in_words(self) -> str:
+        """Device and precision, e.g. ``"cpu, bfloat16"``."""
+        return describe(self._resources.device, self.image.spatial_ndim)
 
     @property
     def _steps(self) -> int:
@@ -375,7 +392,9 @@ class Session:
 
     def _should_rest(self) -> bool:
         limit = self.config.rest_after
-        return limit is not None and self._steps - self._strokes_taken >= limit
+        if limit is None or self._resting:
+            return False
+        return self._steps - self._strokes_taken >= limit
 
     def _require_trainer(self) -> Trainer:
         if self._trainer is None:

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.morphology import skeletonize
 
+from napari_msseg.errors import InputError
+
 MIN_PIECE = 3
 """Pixels of the shortest piece of background skeleton that counts as a stroke."""
 
@@ -27,11 +29,20 @@ def simulate_scribbles(
         Share of the objects, in (0, 1], that get a stroke along their skeleton; at least one.
     seed : int
 
+    Raises
+    ------
+    InputError
+        If there are no objects, or the ratio is out of range.
+
     Returns
     -------
     ndarray of uint8, shape (Y, X)
         Scribble labels: 0 unlabelled, 1 background, 2 foreground.
     """
+    if not 0 < ratio <= 1:
+        raise InputError(f"the share of objects with a stroke must lie in (0, 1], not {ratio}")
+    if not instances.any():
+        raise InputError("there are no objects to draw strokes into")
     rng = np.random.default_rng(seed)
     objects = np.unique(instances[instances > 0])
     count = max(1, round(ratio * len(objects)))

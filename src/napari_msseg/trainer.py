@@ -119,7 +119,15 @@ class Trainer:
 
     def release(self) -> None:
         """Drop every tensor and give cached memory back to the device."""
-        for name in ("model", "_average", "_optimiser", "_heads", "pseudo_labels", "_votes"):
+        for name in (
+            "model",
+            "_average",
+            "_optimiser",
+            "_heads",
+            "pseudo_labels",
+            "_votes",
+            "_last_good",
+        ):
             self.__dict__.pop(name, None)
         self._image = self._targets = torch.empty(0)
         release_cached_memory(self.resources.device)
@@ -178,7 +186,7 @@ class Trainer:
     def step(self) -> StepLosses | None:
         """Do one training step; None where it was not finite and was taken back."""
         image, scribbles, pseudo = self._draw_batch()
-        with autocast(self.resources.device):
+        with autocast(self.resources.device, len(self.spatial_shape)):
             logits, decoder = self.model(image)
         terms = self._losses(logits, decoder, scribbles, pseudo)
         weights = (
@@ -192,7 +200,8 @@ class Trainer:
             total = total + self.extra_loss(logits.float(), image)
         self._optimiser.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
+        parameters = [*self.model.parameters(), *self._heads.parameters()]
+        norm = nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM)
         self.steps += 1
         if not bool(torch.isfinite(total) & torch.isfinite(norm)):
             self._roll_back()
@@ -256,12 +265,15 @@ class Trainer:
         """Whether the network's own predictions may teach it."""
         return self.steps >= self.config.warm_up_steps
 
-    def _copy_weights(self) -> dict[str, Tensor]:
-        return {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+    def _copy_weights(self) -> list[dict[str, Tensor]]:
+        """Return copies of what is trained: the network, the projection heads."""
+        trained = (self.model, self._heads)
+        return [{k: v.detach().clone() for k, v in m.state_dict().items()} for m in trained]
 
     def _roll_back(self) -> None:
         """Return to the last weights that predicted finite numbers."""
-        self.model.load_state_dict(self._last_good)
+        for module, weights in zip((self.model, self._heads), self._last_good, strict=True):
+            module.load_state_dict(weights)
         self._optimiser.state.clear()
 
     # ------------------------------------------------------------- prediction
@@ -327,7 +339,7 @@ class Trainer:
         """Return class probabilities (K, *target) of one tile."""
         source = self._image[(slice(None), *tile.source)].unsqueeze(0)
         source = source.contiguous(memory_format=memory_format(len(tile.source)))
-        with torch.inference_mode(), autocast(self.resources.device):
+        with torch.inference_mode(), autocast(self.resources.device, len(self.spatial_shape)):
             logits, _ = self._averaged_model(source)
             inner: Tensor = logits[(0, slice(None), *tile.inner)]
             return inner.float().softmax(dim=0)

@@ -21,8 +21,13 @@ def _image(shape=(24, 32), **options):
 
 def _tile(classes, start=(0, 0)):
     return PredictionReady(
-        session=1, generation=1, start=start, classes=np.asarray(classes, np.uint8),
-        probabilities=None, step=1, last=True,
+        session=1,
+        generation=1,
+        start=start,
+        classes=np.asarray(classes, np.uint8),
+        probabilities=None,
+        step=1,
+        last=True,
     )
 
 
@@ -51,8 +56,14 @@ def test_a_volume_has_the_axes_that_the_layer_shows(shape, rgb, axes):
 
 @pytest.mark.parametrize(
     ("units", "unit"),
-    [("um", "um"), ("micrometer", "um"), ("mm", "mm"), ("millimeter", "mm"), ("pixel", "pixel"),
-     ("nm", "nm")],
+    [
+        ("um", "um"),
+        ("micrometer", "um"),
+        ("mm", "mm"),
+        ("millimeter", "mm"),
+        ("pixel", "pixel"),
+        ("nm", "nm"),
+    ],
 )
 def test_spacing_and_unit_come_from_the_layer(units, unit):
     volume = layers.volume_of(_image((5, 24, 32), scale=(2.5, 0.5, 0.25), units=(units,) * 3))
@@ -99,7 +110,10 @@ PLACES = {
     "shear": {"shear": [0.4]},
     "affine": {"affine": np.array([[0.0, 2.0, 5.0], [1.0, 0.0, 7.0], [0.0, 0.0, 1.0]])},
     "all of them": {
-        "scale": (2.0, 0.5), "translate": (10.0, -3.5), "rotate": 30.0, "shear": [0.4],
+        "scale": (2.0, 0.5),
+        "translate": (10.0, -3.5),
+        "rotate": 30.0,
+        "shear": [0.4],
         "affine": np.array([[0.0, 2.0, 5.0], [1.0, 0.0, 7.0], [0.0, 0.0, 1.0]]),
     },
 }

@@ -172,7 +172,11 @@ def test_train_without_a_chosen_layer_chooses_none_of_the_strokes(live):
 
 def test_the_prediction_lies_exactly_over_a_placed_image(live, add_image, add_scribbles):
     image = add_image(
-        live.viewer, name="placed", scale=(2.0, 0.5), translate=(5.0, 7.0), rotate=20.0,
+        live.viewer,
+        name="placed",
+        scale=(2.0, 0.5),
+        translate=(5.0, 7.0),
+        rotate=20.0,
         units=("um", "um"),
     )
     live.session.train(image, add_scribbles(live.viewer, image))
@@ -281,7 +285,7 @@ def test_undo_and_redo_are_sent(live, workers, paint, quiet):
     "change",
     [
         lambda layer: layer.fill((30, 30), 1),
-        lambda layer: layer.data_setitem(np.array([9]), 2),
+        lambda layer: layer.data_setitem((np.array([9]), np.array([9])), 2),
         lambda layer: setattr(layer, "data", np.where(layer.data == 2, 3, layer.data)),
     ],
     ids=["fill", "set pixels", "new array"],
@@ -515,11 +519,12 @@ ROLES = ["image", "scribbles", "prediction"]
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_removing_a_layer_stops_training_and_says_why(live, workers, role):
+def test_removing_a_layer_stops_training_and_says_why(live, workers, qtbot, role):
     _train(live, workers[0])
     lost = getattr(live.session, role)
     live.viewer.layers.remove(lost)
     assert workers[0].sent[-1] == StopSession(session=workers[0].start.session)
+    qtbot.waitUntil(lambda: live.said.warned != [])
     assert [role in message for message in live.said.warned] == [True]
     workers[0].tile(ONES)
     workers[0].state(SessionState.STOPPED)
@@ -646,7 +651,8 @@ def test_train_starts_a_new_worker_after_a_death(live, workers, settled):
     _train(live, workers[0])
     workers[0].die()
     settled()
-    prediction = _train(live, workers[1])
+    live.session.train(live.image, live.scribbles)
+    prediction = live.session.prediction
     assert len(workers[1].of(StartSession)) == 1
     workers[1].tile(ONES)
     assert prediction.data.all()
@@ -706,7 +712,6 @@ def test_after_the_end_nothing_is_listened_to(live, workers, paint, quiet):
     live.viewer.layers.remove(live.image)
     workers[0].tile(ONES)
     workers[0].state(SessionState.FINISHED)
-    workers[0].die()
     quiet()
     assert not prediction.data.any()
     assert (live.said.states, workers[0].sent) == (states, sent)

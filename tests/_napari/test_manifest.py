@@ -62,8 +62,11 @@ def test_every_contribution_names_a_command_that_is_there():
     used = [
         item.command
         for group in (
-            contributions.widgets, contributions.readers, contributions.writers,
-            contributions.sample_data, *contributions.menus.values(),
+            contributions.widgets,
+            contributions.readers,
+            contributions.writers,
+            contributions.sample_data,
+            *contributions.menus.values(),
         )
         for item in group
     ]
@@ -73,6 +76,7 @@ def test_every_contribution_names_a_command_that_is_there():
 def test_the_widget_is_found_through_npe2(manager):
     found = list(manager.iter_widgets())
     assert [w.display_name for w in found] == ["Scribble segmentation"]
+    manager.activate("napari-msseg")
     assert manager.commands.get(found[0].command) is ScribbleWidget
 
 

@@ -175,7 +175,10 @@ def test_a_worker_that_will_not_end_is_made_to(converse, monkeypatch, left_behin
 def _large() -> SubmitScribbles:
     indices = np.arange(2_000_000, dtype=np.int64)
     return SubmitScribbles(
-        session=1, shape=(2000, 1000), indices=indices, classes=indices.astype(np.uint8),
+        session=1,
+        shape=(2000, 1000),
+        indices=indices,
+        classes=indices.astype(np.uint8),
         generation=1,
     )
 

@@ -92,9 +92,7 @@ def test_without_room_in_shared_memory_the_image_goes_to_the_temporary_folder(
     np.testing.assert_array_equal(map_image(described).data, STACK)
 
 
-def test_an_image_that_cannot_be_mapped_is_an_input_error_and_leaves_no_file(
-    monkeypatch, tmp_path
-):
+def test_an_image_that_cannot_be_mapped_is_an_input_error_and_leaves_no_file(monkeypatch, tmp_path):
     def full(*args, **kwargs):
         raise OSError("No space left on device")
 

@@ -64,7 +64,10 @@ class Desk:
         new = ScribbleSnapshot.from_labels(labels, generation)
         self.worker.send(
             SubmitScribbles(
-                session=start.session, shape=new.shape, indices=new.indices, classes=new.classes,
+                session=start.session,
+                shape=new.shape,
+                indices=new.indices,
+                classes=new.classes,
                 generation=generation,
             )
         )
@@ -85,9 +88,9 @@ class Desk:
 
 
 def _is(message: Any, start: StartSession, state: SessionState) -> bool:
-    return (
-        isinstance(message, StateChanged)
-        and (message.session, message.state) == (start.session, state)
+    return isinstance(message, StateChanged) and (message.session, message.state) == (
+        start.session,
+        state,
     )
 
 
@@ -183,9 +186,7 @@ def test_a_paused_session_can_be_stopped(desk, endless):
     assert _states(desk.end(start)) == ["stopped"]
 
 
-def test_new_strokes_are_answered_with_their_generation_and_never_an_older_one_after(
-    desk, endless
-):
+def test_new_strokes_are_answered_with_their_generation_and_never_an_older_one_after(desk, endless):
     start = desk.start(config=endless)
     desk.until_step(start)
     for generation in (1, 2, 3):
@@ -221,7 +222,9 @@ def test_a_new_session_stops_the_one_before_which_then_says_nothing_more(desk, e
     first = desk.start(config=endless)
     desk.until_step(first)
     second = desk.start(config=endless)
-    heard = desk.worker.until(lambda m: isinstance(m, PredictionReady) and m.session != first.session)
+    heard = desk.worker.until(
+        lambda m: isinstance(m, PredictionReady) and m.session != first.session
+    )
     sessions = [m.session for m in heard]
     assert sessions == sorted(sessions)
     assert _is(_of(StateChanged, heard)[0], first, SessionState.STOPPED)
