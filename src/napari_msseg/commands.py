@@ -42,6 +42,7 @@ class StartSession:
         Its number, stamped on all that it says.
     image : SharedImage
     config : SessionConfig
+        Without a number of threads it gets all physical cores but one.
     keep_model : bool
         Go on from the weights of the session before, where they fit.
     indices, classes, generation

@@ -166,7 +166,7 @@ class SessionConfig:
     device : str
         ``"auto"`` (CUDA, then MPS, then CPU) or a torch device such as ``"cuda:1"``.
     threads : int
-        CPU threads of torch; 0 leaves torch's own choice.
+        CPU threads of torch; 0 takes the cores that nobody else uses when the session begins.
     seed : int
     max_steps, max_seconds : optional
         The session ends after as many steps, or as many seconds since the first step;

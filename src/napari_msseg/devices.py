@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 
 import torch
@@ -66,6 +67,17 @@ def live_threads() -> int:
     """Threads of a worker beside a GUI: all physical cores but one, at least one."""
     cores = torch.cpu.get_capabilities().get("num_physical_cores") or 2
     return max(1, int(cores) - 1)
+
+
+def idle_threads() -> int:
+    """Threads for a run that has the machine to itself: all cores that nobody else uses.
+
+    OpenMP threads spin while they wait for each other. Beside other work on the same cores two
+    of them are many times slower than one (docs/experiments.md).
+    """
+    cores = torch.cpu.get_capabilities().get("num_physical_cores") or os.cpu_count() or 1
+    busy = round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else 0
+    return max(1, min(int(cores), int(cores) - busy))
 
 
 def describe(device: torch.device, ndim: int = 2) -> str:

@@ -18,7 +18,7 @@ import torch
 
 from napari_msseg.checkpoint import Checkpoint
 from napari_msseg.config import ModelConfig, SessionConfig, default_config
-from napari_msseg.devices import choose_device, describe
+from napari_msseg.devices import choose_device, describe, idle_threads
 from napari_msseg.errors import InputError
 from napari_msseg.events import (
     Event,
@@ -201,8 +201,7 @@ class Session:
         yield self._enter(SessionState.STOPPED)
 
     def _prepare(self) -> Iterator[Event]:
-        if self.config.threads:
-            torch.set_num_threads(self.config.threads)
+        torch.set_num_threads(self.config.threads or idle_threads())
         normalised = normalise(self.image)
         self._invalid = normalised.invalid
         if normalised.invalid_count:

@@ -8,6 +8,7 @@ the process that started it.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import queue
 import sys
@@ -109,7 +110,10 @@ class Worker:
             scribbles = ScribbleSnapshot(
                 image.spatial_shape, start.indices, start.classes, start.generation
             )
-            session = Session(image, scribbles, start.config, self._fitting(start), start.session)
+            config = start.config
+            if not config.threads:  # the GUI needs a core of its own
+                config = dataclasses.replace(config, threads=live_threads())
+            session = Session(image, scribbles, config, self._fitting(start), start.session)
         except (InputError, OSError) as error:
             self._refuse(start, str(error))
             return
