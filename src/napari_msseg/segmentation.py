@@ -92,13 +92,7 @@ def segment(
     RuntimeError
         If training failed through a defect; the message holds the traceback.
     """
-    if config is None:
-        limit = DEFAULT_SECONDS if seconds is None else seconds
-        config = dataclasses.replace(default_config(image.spatial_ndim), max_seconds=limit)
-    elif seconds is not None:
-        config = dataclasses.replace(config, max_seconds=seconds)
-    if config.max_steps is None and config.max_seconds is None:
-        raise InputError("say how long to train: seconds or steps")
+    config = _with_budget(config, seconds, image)
     if not isinstance(scribbles, ScribbleSnapshot):
         scribbles = ScribbleSnapshot.from_labels(scribbles)
     started = time.monotonic()
@@ -136,6 +130,20 @@ def segment(
         device=session.device_in_words,
         notices=tuple(notices),
     )
+
+
+def _with_budget(
+    config: SessionConfig | None, seconds: float | None, image: Volume
+) -> SessionConfig:
+    """Return the configuration of a run that ends."""
+    if config is None:
+        config = default_config(image.spatial_ndim)
+        seconds = DEFAULT_SECONDS if seconds is None else seconds
+    if seconds is not None:
+        config = dataclasses.replace(config, max_seconds=seconds)
+    if config.max_steps is None and config.max_seconds is None:
+        raise InputError("say how long to train: seconds or steps")
+    return config
 
 
 class _Canvas:

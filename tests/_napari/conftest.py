@@ -15,6 +15,7 @@ import psutil
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
+from npe2 import PluginManager
 from qtpy.QtCore import QCoreApplication, QEvent, QTimer
 from qtpy.QtWidgets import QApplication
 
@@ -174,6 +175,12 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> list[FakeWorker]:
 def viewer() -> ViewerModel:
     """A viewer without a window."""
     return ViewerModel()
+
+
+@pytest.fixture
+def plugins() -> None:
+    """What is installed is known to napari, which otherwise a window sees to."""
+    PluginManager.instance().discover()
 
 
 @pytest.fixture
