@@ -6,11 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import napari_msseg
 import npe2
 import pytest
-from napari_msseg._napari.widget import ScribbleWidget
 from npe2 import PluginManager, PluginManifest
+
+import napari_msseg
+from napari_msseg._napari.widget import ScribbleWidget
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = Path(napari_msseg.__file__).with_name("napari.yaml")

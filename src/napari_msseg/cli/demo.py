@@ -147,14 +147,14 @@ def _write(sample: Sample, outcome: Segmentation, out: Path) -> tuple[Path, ...]
     mask, picture = out / f"{sample.name}_mask{suffix}", out / f"{sample.name}_overlay.png"
     write_mask(mask, outcome.mask, sample.image)
     title = f"{sample.name}: {outcome.seconds_training:.0f} s of training on the strokes alone"
-    prediction = f"MSNet, IoU {_score(sample, outcome.mask):.2f}"
+    prediction = f"napari-msseg, IoU {_score(sample, outcome.mask):.2f}"
     with atomic_path(picture) as temporary:
         draw_overlay(sample, outcome.mask, title, prediction).save(temporary, format="PNG")
     return mask, picture
 
 
 def _print_table(results: list[Result], out: Path, file: Any) -> None:
-    columns = ("image", "IoU MSNet", "IoU forest", "steps", "training", "first answer")
+    columns = ("image", "IoU", "IoU forest", "steps", "training", "first answer")
     table = Table(*columns, title=TITLE, caption=f"on {results[0].outcome.device}")
     for result in results:
         outcome = result.outcome

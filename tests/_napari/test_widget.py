@@ -1,0 +1,770 @@
+"""The dock, its buttons pressed as a user presses them."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import psutil
+import pytest
+import tifffile
+from napari.components import ViewerModel
+from qtpy.QtCore import QCoreApplication, QEvent, QSize, Qt
+from qtpy.QtWidgets import QPushButton
+
+from napari_msseg import io
+from napari_msseg._napari import layers
+from napari_msseg._napari.widget import DOCK_WIDTH, ScribbleWidget
+from napari_msseg.commands import PauseSession, ResumeSession, StopSession, SubmitScribbles
+from napari_msseg.engine.shared_image import unshare
+from napari_msseg.errors import InputError
+from napari_msseg.events import Failed, Notice, SessionState, StepDone
+from napari_msseg.io.units import length_in
+
+ONES = np.ones((32, 40), np.uint8)
+PLUGIN = ("napari-msseg", "Scribble segmentation")
+SECONDS = 60_000
+"""In ms, for the tests with a real worker; only a hang reaches it."""
+
+
+def _click(qtbot, button):
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def _button(dock, text):
+    found = [b for b in dock.findChildren(QPushButton) if b.text() == text]
+    assert len(found) == 1
+    return found[0]
+
+
+def _texts(box):
+    return [box.itemText(i) for i in range(box.count())]
+
+
+@pytest.fixture
+def dock(viewer, make_dock, warnings):
+    return make_dock(viewer)
+
+
+@pytest.fixture
+def ready(dock, viewer, add_image, add_scribbles):
+    """A dock with a painted image."""
+    add_scribbles(viewer, add_image(viewer))
+    return dock
+
+
+@pytest.fixture
+def running(ready, workers, qtbot):
+    """A dock that trains."""
+    _click(qtbot, ready.train_panel.train_button)
+    workers[0].state(SessionState.TRAINING)
+    return ready
+
+
+# ------------------------------------------------------------------------- buttons
+
+BUTTONS = {
+    None: (True, False, False, True),
+    SessionState.PREPARING: (False, True, True, True),
+    SessionState.TRAINING: (False, True, True, True),
+    SessionState.WAITING: (False, True, True, True),
+    SessionState.PAUSED: (False, True, True, True),
+    SessionState.FINISHED: (True, False, False, True),
+    SessionState.STOPPED: (True, False, False, True),
+    SessionState.FAILED: (True, False, False, True),
+}
+
+
+REASONS = {SessionState.WAITING: "resting", SessionState.FAILED: "no memory"}
+"""States that a session enters with a word of why."""
+
+
+def _enabled(dock):
+    panel = dock.train_panel
+    buttons = (panel.train_button, panel.pause_button, panel.stop_button, panel.reset_button)
+    return tuple(button.isEnabled() for button in buttons)
+
+
+def test_every_state_is_in_the_table():
+    assert set(BUTTONS) == {None, *SessionState}
+
+
+@pytest.mark.parametrize("state", BUTTONS, ids=str)
+def test_only_what_makes_sense_can_be_pressed(running, workers, state):
+    if state is None:
+        running.session.reset()
+    else:
+        workers[0].state(state, REASONS.get(state, ""))
+    assert _enabled(running) == BUTTONS[state]
+    expected = "Resume" if state is SessionState.PAUSED else "Pause"
+    assert running.train_panel.pause_button.text() == expected
+    assert running.train_panel.device.isEnabled() == BUTTONS[state][0]
+    assert running.progress_panel.status.text() != ""
+
+
+def test_train_is_given_back_only_when_the_session_is_over(ready, workers, qtbot):
+    assert _enabled(ready) == BUTTONS[None]
+    _click(qtbot, ready.train_panel.train_button)
+    assert _enabled(ready) == BUTTONS[SessionState.PREPARING]
+    _click(qtbot, ready.train_panel.train_button)
+    assert len(workers[0].sent) == 1
+
+
+def test_pause_resume_and_stop_are_sent(running, workers, qtbot):
+    session = workers[0].start.session
+    _click(qtbot, running.train_panel.pause_button)
+    workers[0].state(SessionState.PAUSED)
+    _click(qtbot, running.train_panel.pause_button)
+    workers[0].state(SessionState.TRAINING)
+    _click(qtbot, running.train_panel.stop_button)
+    assert workers[0].sent[1:] == [
+        PauseSession(session=session), ResumeSession(session=session), StopSession(session=session)
+    ]
+
+
+def test_reset_forgets_the_model_and_clears_curve_and_prediction(running, workers, qtbot):
+    workers[0].tile(ONES)
+    _click(qtbot, running.train_panel.reset_button)
+    assert not running.session.prediction.data.any()
+    assert _enabled(running) == BUTTONS[None]
+    _click(qtbot, running.train_panel.train_button)
+    assert not workers[0].start.keep_model
+
+
+def test_the_reason_of_a_state_is_shown(running, workers):
+    workers[0].state(SessionState.WAITING, "resting until you paint again")
+    assert "esting until you paint again" in running.progress_panel.status.text()
+
+
+def test_steps_are_shown_with_loss_and_device(running, workers):
+    workers[0].ready()
+    for step in (1, 2):
+        workers[0].say(
+            StepDone(
+                session=workers[0].start.session, generation=1, step=step, seconds=0.25 * step,
+                total=0.5, scribble=0.5, pseudo=0.0, pixel=0.0, patch=0.0,
+            )
+        )
+    text = running.progress_panel.status.text()
+    for word in ("step 2", "4.0 steps/s", "0.500", "cpu, float32"):
+        assert word in text
+    assert len(running.progress_panel._curve.xData) == 2
+
+
+def test_the_devices_of_the_worker_can_be_chosen_and_the_choice_is_kept(ready, workers, qtbot):
+    workers[0].ready(("auto", "cuda:0", "cpu"))
+    device = ready.train_panel.device
+    assert _texts(device) == ["auto", "cuda:0", "cpu"]
+    assert device.currentText() == "auto"
+    qtbot.keyClick(device, Qt.Key.Key_Down)
+    workers[0].ready(("auto", "cuda:0", "cpu"))
+    assert device.currentText() == "cuda:0"
+    _click(qtbot, ready.train_panel.train_button)
+    assert workers[0].start.config.device == "cuda:0"
+
+
+# ----------------------------------------------------------------------------- live
+
+
+def test_without_live_a_round_ends_and_strokes_wait(ready, workers, qtbot, paint, quiet):
+    _click(qtbot, ready.train_panel.live)
+    assert not ready.train_panel.live.isChecked()
+    _click(qtbot, ready.train_panel.train_button)
+    workers[0].state(SessionState.TRAINING)
+    assert workers[0].start.config.max_steps is not None
+    paint(ready.session.scribbles, 2, row=20)
+    quiet()
+    assert workers[0].of(SubmitScribbles) == []
+
+
+def test_strokes_that_were_painted_without_live_are_sent_when_it_is_switched_on(
+    running, workers, qtbot, paint, quiet
+):
+    _click(qtbot, running.train_panel.live)
+    paint(running.session.scribbles, 2, row=20)
+    quiet()
+    _click(qtbot, running.train_panel.live)
+    quiet()
+    assert len(workers[0].of(SubmitScribbles)) == 1
+
+
+# ------------------------------------------------------------------- what goes wrong
+
+
+def test_train_without_an_image_says_what_to_do(dock, workers, warnings, qtbot):
+    _click(qtbot, dock.train_panel.train_button)
+    assert ["image" in text for text in warnings] == [True]
+    assert workers[0].sent == []
+    assert dock.progress_panel.status.text() == warnings[0]
+
+
+def test_train_without_scribbles_says_what_to_do(
+    dock, viewer, workers, warnings, qtbot, add_image
+):
+    add_image(viewer)
+    _click(qtbot, dock.train_panel.train_button)
+    assert ["New scribbles" in text for text in warnings] == [True]
+    assert workers[0].sent == []
+
+
+@pytest.mark.parametrize("labels", [(), (1,), (2,)], ids=str)
+def test_train_without_two_classes_says_what_to_do(
+    dock, viewer, workers, warnings, qtbot, add_image, add_scribbles, labels
+):
+    add_scribbles(viewer, add_image(viewer), labels)
+    _click(qtbot, dock.train_panel.train_button)
+    assert ["paint" in text for text in warnings] == [True]
+    assert workers[0].sent == []
+    assert _enabled(dock) == BUTTONS[None]
+
+
+def test_train_on_strokes_of_another_shape_says_what_to_do(
+    dock, viewer, workers, warnings, qtbot, add_image
+):
+    add_image(viewer)
+    viewer.add_labels(np.array([[1, 2], [1, 2]], np.uint8))
+    _click(qtbot, dock.train_panel.train_button)
+    assert ["New scribbles" in text for text in warnings] == [True]
+    assert workers[0].sent == []
+
+
+@pytest.mark.parametrize("button", ["Train", "New scribbles"])
+def test_a_film_is_refused_in_words(dock, viewer, workers, warnings, qtbot, add_image, button):
+    add_image(viewer, (2, 3, 32, 40), name="film")
+    viewer.add_labels(np.ones((2, 3, 32, 40), np.uint8))
+    _click(qtbot, _button(dock, button))
+    assert ["'film' has 4 dimensions" in text for text in warnings] == [True]
+    assert workers[0].sent == []
+    assert len(viewer.layers) == 2
+
+
+def test_a_failed_session_is_told_of_once(running, workers, warnings):
+    stamp = {"session": workers[0].start.session, "generation": 1}
+    workers[0].say(Failed(**stamp, message="there is not enough memory", details="Traceback"))
+    workers[0].state(SessionState.FAILED, "there is not enough memory")
+    assert warnings == ["There is not enough memory"]
+    assert running.progress_panel.status.text() == "There is not enough memory"
+    assert _enabled(running) == BUTTONS[SessionState.FAILED]
+
+
+def test_a_notice_is_shown_while_training_goes_on(running, workers, warnings):
+    workers[0].say(Notice(session=workers[0].start.session, generation=1, message="4 pixels"))
+    assert warnings == ["4 pixels"]
+    assert running.session.is_running
+
+
+def test_after_the_death_of_the_worker_train_starts_another(
+    running, workers, warnings, qtbot, settled
+):
+    workers[0].die(-9, "Killed")
+    settled()
+    assert ["Killed" in text for text in warnings] == [True]
+    assert running.progress_panel.status.text() == warnings[0]
+    assert _enabled(running) == BUTTONS[None]
+    _click(qtbot, running.train_panel.train_button)
+    assert len(workers) == 2
+    assert workers[1].start.session > workers[0].start.session
+
+
+@pytest.mark.parametrize("role", ["image", "scribbles", "prediction"])
+def test_a_layer_that_is_removed_in_training_gives_train_back(
+    running, viewer, workers, warnings, qtbot, role
+):
+    viewer.layers.remove(getattr(running.session, role))
+    workers[0].state(SessionState.STOPPED)
+    qtbot.waitUntil(lambda: warnings != [])
+    assert [role in text for text in warnings] == [True]
+    assert _enabled(running) == BUTTONS[SessionState.STOPPED]
+
+
+# -------------------------------------------------------------------- layers and brush
+
+
+def test_new_scribbles_are_chosen_and_the_brush_is_in_the_hand(dock, viewer, qtbot, add_image):
+    image = add_image(viewer, scale=(2.0, 0.5))
+    _click(qtbot, dock.layer_panel.new_button)
+    made = viewer.layers[-1]
+    assert layers.is_scribble_layer(made)
+    np.testing.assert_array_equal(made.scale, image.scale)
+    assert dock.layer_panel.scribbles.currentData() is made
+    assert viewer.layers.selection.active is made
+    assert (made.mode, made.selected_label) == ("paint", 2)
+    assert _button(dock, "Foreground").isChecked()
+
+
+def test_new_scribbles_need_an_image(dock, viewer, warnings, qtbot):
+    _click(qtbot, dock.layer_panel.new_button)
+    assert len(warnings) == 1
+    assert len(viewer.layers) == 0
+
+
+def test_a_class_button_puts_its_brush_in_the_hand(ready, viewer, qtbot):
+    scribbles = ready.layer_panel.scribbles.currentData()
+    viewer.layers.selection.clear()
+    scribbles.mode = "pan_zoom"
+    _click(qtbot, _button(ready, "Background"))
+    assert (scribbles.mode, scribbles.selected_label) == ("paint", 1)
+    assert viewer.layers.selection.active is scribbles
+    _click(qtbot, _button(ready, "Foreground"))
+    assert scribbles.selected_label == 2
+
+
+def test_a_class_button_without_a_scribble_layer_does_no_harm(dock, qtbot):
+    _click(qtbot, _button(dock, "Background"))
+    assert _button(dock, "Background").isChecked()
+
+
+def test_adding_a_class_adds_its_button_and_colour_and_takes_its_brush(
+    running, workers, qtbot, settled
+):
+    _click(qtbot, _button(running, "Add a class"))
+    settled()
+    assert _button(running, "Class 2").isChecked()
+    assert not _button(running, "Class 2").icon().isNull()
+    scribbles = running.session.scribbles
+    assert scribbles.selected_label == 3
+    colour = scribbles.colormap.map(np.array([3]))
+    np.testing.assert_allclose(running.session.prediction.colormap.map(np.array([2])), colour)
+    grey = scribbles.colormap.map(np.array([77]))
+    assert not np.allclose(colour, grey)
+
+
+def test_a_class_that_was_added_before_the_first_train_has_its_colour_in_the_prediction(
+    ready, qtbot, settled
+):
+    _click(qtbot, _button(ready, "Add a class"))
+    settled()
+    scribbles = ready.layer_panel.scribbles.currentData()
+    _click(qtbot, ready.train_panel.train_button)
+    np.testing.assert_allclose(
+        ready.session.prediction.colormap.map(np.array([2])),
+        scribbles.colormap.map(np.array([3])),
+    )
+
+
+def test_a_label_that_was_painted_with_naparis_own_controls_gets_a_button(
+    running, paint, quiet, settled
+):
+    paint(running.session.scribbles, 3)
+    quiet()
+    settled()
+    assert _button(running, "Class 2").isEnabled()
+
+
+def test_layers_are_offered_by_name_and_predictions_are_no_scribbles(running, viewer):
+    viewer.add_points(np.zeros((1, 2)))
+    assert _texts(running.layer_panel.image) == ["cells"]
+    assert _texts(running.layer_panel.scribbles) == ["cells scribbles"]
+
+
+def test_a_renamed_layer_is_offered_by_its_new_name(ready, viewer):
+    viewer.layers["cells"].name = "nuclei"
+    viewer.layers["cells scribbles"].name = "mine"
+    assert _texts(ready.layer_panel.image) == ["nuclei"]
+    assert _texts(ready.layer_panel.scribbles) == ["mine"]
+
+
+def test_the_choice_stays_when_layers_come_go_and_move(ready, viewer, add_image):
+    chosen = ready.layer_panel.image.currentData()
+    other = add_image(viewer, name="other")
+    assert ready.layer_panel.image.currentData() is chosen
+    viewer.layers.move(viewer.layers.index(other), 0)
+    assert _texts(ready.layer_panel.image) == ["other", "cells"]
+    assert ready.layer_panel.image.currentData() is chosen
+    viewer.layers.remove(chosen)
+    assert ready.layer_panel.image.currentData() is other
+    viewer.layers.clear()
+    assert ready.layer_panel.image.currentData() is None
+
+
+def test_layers_that_were_there_before_the_dock_are_offered(
+    viewer, make_dock, add_image, add_scribbles
+):
+    scribbles = add_scribbles(viewer, add_image(viewer))
+    dock = make_dock(viewer)
+    assert dock.layer_panel.scribbles.currentData() is scribbles
+
+
+# ------------------------------------------------------------------------- masks
+
+BLOB = np.pad(np.ones((10, 12), np.uint8), ((11, 11), (14, 14)))
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".ome.tif", ".nii.gz"])
+def test_a_mask_is_written_with_the_spacing_of_its_image(
+    dock, viewer, workers, qtbot, tmp_path, add_image, add_scribbles, suffix
+):
+    image = add_image(viewer, scale=(0.5, 0.25), units=("um", "um"))
+    add_scribbles(viewer, image)
+    _click(qtbot, dock.train_panel.train_button)
+    workers[0].tile(BLOB)
+    path = tmp_path / f"mask{suffix}"
+    dock.export(path)
+    back = io.read_image(path)
+    np.testing.assert_array_equal(np.squeeze(back.data), BLOB)
+    in_um = [length_in(size, back.unit, "um") for size in back.spacing[-2:]]
+    assert in_um == pytest.approx([0.5, 0.25])
+
+
+def test_a_tiff_mask_is_right_for_other_programs(
+    dock, viewer, workers, qtbot, tmp_path, add_image, add_scribbles
+):
+    image = add_image(viewer, (5, 32, 40), scale=(2.0, 0.5, 0.25), units=("um",) * 3)
+    add_scribbles(viewer, image)
+    _click(qtbot, dock.train_panel.train_button)
+    mask = np.stack([BLOB * k for k in range(5)])
+    workers[0].tile(mask)
+    dock.export(tmp_path / "mask.tif")
+    with tifffile.TiffFile(tmp_path / "mask.tif") as file:
+        np.testing.assert_array_equal(file.asarray(), mask)
+        assert file.imagej_metadata["spacing"] == pytest.approx(2.0)
+        assert file.series[0].axes == "ZYX"
+        numerator, denominator = file.pages[0].tags["XResolution"].value
+        assert numerator / denominator == pytest.approx(4.0)
+
+
+def test_a_nifti_mask_lies_over_the_file_that_its_image_came_from(
+    plugins, dock, viewer, workers, qtbot, tmp_path, add_scribbles
+):
+    turned = np.array([[0, -2.0, 0, 5], [1.5, 0, 0, -7], [0, 0, 3.0, 9], [0, 0, 0, 1]])
+    voxels = np.random.default_rng(0).integers(0, 99, (20, 18, 6)).astype(np.int16)
+    nib.save(nib.Nifti1Image(voxels, turned), tmp_path / "head.nii.gz")
+    (image,) = viewer.open(tmp_path / "head.nii.gz", plugin="napari-msseg")
+    add_scribbles(viewer, image)
+    _click(qtbot, dock.train_panel.train_button)
+    mask = np.zeros((6, 18, 20), np.uint8)
+    mask[1, 2, 3] = 1
+    workers[0].tile(mask)
+    dock.export(tmp_path / "mask.nii.gz")
+    written = nib.load(tmp_path / "mask.nii.gz")
+    np.testing.assert_allclose(written.affine, turned)
+    assert np.asarray(written.dataobj)[3, 2, 1] == 1
+
+
+def test_without_a_prediction_there_is_nothing_to_write(ready, warnings, qtbot, tmp_path):
+    with pytest.raises(InputError, match="Train"):
+        ready.export(tmp_path / "mask.tif")
+    _click(qtbot, ready.export_panel.export_button)
+    assert ["Train" in text for text in warnings] == [True]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def answer(monkeypatch):
+    """Answer the question for a file name."""
+
+    def with_path(path):
+        asked = []
+
+        def ask(parent, title, name, kinds):
+            asked.append(name)
+            return str(path), kinds.split(";;")[0]
+
+        monkeypatch.setattr("napari_msseg._napari.widget.QFileDialog.getSaveFileName", ask)
+        return asked
+
+    return with_path
+
+
+def test_the_button_asks_for_a_name_and_writes_the_mask(
+    running, workers, qtbot, tmp_path, answer
+):
+    asked = answer(tmp_path / "mask.tif")
+    workers[0].tile(BLOB)
+    _click(qtbot, running.export_panel.export_button)
+    assert asked == ["cells_mask.tif"]
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "mask.tif"), BLOB)
+
+
+def test_a_question_that_is_not_answered_writes_nothing(
+    running, workers, warnings, qtbot, tmp_path, answer
+):
+    answer("")
+    _click(qtbot, running.export_panel.export_button)
+    assert warnings == []
+
+
+@pytest.mark.parametrize("name", ["mask.jpeg", "no folder/mask.tif"])
+def test_a_file_that_cannot_be_written_is_told_of(
+    running, workers, warnings, qtbot, tmp_path, answer, name
+):
+    answer(tmp_path / name)
+    _click(qtbot, running.export_panel.export_button)
+    assert ["mask" in text for text in warnings] == [True]
+    assert list(tmp_path.iterdir()) == []
+
+
+# --------------------------------------------------------------------- lives and ends
+
+
+def test_two_docks_do_not_disturb_each_other(
+    make_dock, workers, qtbot, add_image, add_scribbles, paint, quiet
+):
+    docks = [make_dock(ViewerModel()) for _ in range(2)]
+    for dock in docks:
+        add_scribbles(dock.viewer, add_image(dock.viewer))
+        _click(qtbot, dock.train_panel.train_button)
+    for worker in workers:
+        worker.state(SessionState.TRAINING)
+    one, two = docks
+    workers[0].tile(ONES)
+    assert one.session.prediction.data.all()
+    assert not two.session.prediction.data.any()
+    paint(two.session.scribbles, 2, row=20)
+    quiet()
+    assert [len(w.of(SubmitScribbles)) for w in workers] == [0, 1]
+    _click(qtbot, _button(one, "Add a class"))
+    assert len(two.session.classes.names) == 2
+    one.viewer.layers.clear()
+    assert workers[1].of(StopSession) == []
+    one.session.close()
+    workers[1].tile(ONES)
+    assert two.session.prediction.data.all()
+    assert not workers[1].is_closed
+
+
+def _destroy(dock):
+    """Delete a dock before anything else that waits in the queue of Qt."""
+    dock.close()
+    dock.deleteLater()
+    QCoreApplication.sendPostedEvents(dock, QEvent.Type.DeferredDelete.value)
+
+
+@pytest.fixture
+def doomed(viewer, workers, qtbot, add_image, add_scribbles):
+    """A dock that trains, and that nobody but the test deletes."""
+    add_scribbles(viewer, add_image(viewer))
+    dock = ScribbleWidget(viewer)
+    dock.train()
+    workers[0].state(SessionState.TRAINING)
+    return dock
+
+
+def test_a_dock_that_is_deleted_ends_its_worker(doomed, workers):
+    _destroy(doomed)
+    assert workers[0].is_closed
+
+
+def test_what_is_underway_to_a_deleted_dock_does_no_harm(doomed, workers, settled):
+    start = workers[0].start
+    workers[0].say = workers[0].on_message  # without waiting until it has arrived
+    workers[0].ready()
+    workers[0].state(SessionState.FINISHED)
+    workers[0].tile(ONES)
+    workers[0].on_message(Failed(session=start.session, generation=1, message="late"))
+    workers[0].on_exit(-9, "late")
+    _destroy(doomed)
+    settled()  # what is raised in here fails the test
+    assert workers[0].is_closed
+
+
+def test_layers_live_on_without_the_dock(doomed, viewer, workers, paint, quiet, add_image):
+    image, prediction, scribbles = viewer.layers
+    _destroy(doomed)
+    image.name = "renamed"
+    paint(scribbles, 2, row=20)
+    quiet()
+    add_image(viewer, name="more")
+    viewer.layers.move(0, 3)
+    viewer.layers.remove(prediction)
+    viewer.layers.clear()
+    assert workers[0].of(SubmitScribbles) == []
+
+
+# --------------------------------------------------------------------- a real viewer
+
+
+@pytest.fixture
+def plugin_dock(make_napari_viewer, workers, warnings):
+    """A viewer with a window and the dock as napari's menu adds it; the worker pretends."""
+    viewer = make_napari_viewer()
+    frame, dock = viewer.window.add_plugin_dock_widget(*PLUGIN)
+    return viewer, frame, dock
+
+
+def test_the_dock_is_narrow_whatever_is_written_in_it(
+    plugin_dock, workers, qtbot, add_image, add_scribbles, settled
+):
+    viewer, frame, dock = plugin_dock
+    add_scribbles(viewer, add_image(viewer, name="a very long name of an image " * 8))
+    _click(qtbot, dock.train_panel.train_button)
+    workers[0].state(SessionState.WAITING, "a reason with a great many words " * 10)
+    for _ in range(4):
+        _click(qtbot, _button(dock, "Add a class"))
+        settled()
+    assert dock.minimumWidth() < 400
+    assert max(dock.minimumSizeHint().width(), dock.sizeHint().width()) < 400
+    assert frame.minimumSizeHint().width() < 400
+    assert isinstance(dock.sizeHint(), QSize)
+    assert dock.sizeHint().width() == DOCK_WIDTH
+
+
+def test_closing_the_viewer_ends_the_worker(
+    plugin_dock, workers, qtbot, warnings, add_image, add_scribbles, settled
+):
+    viewer, _, dock = plugin_dock
+    add_scribbles(viewer, add_image(viewer))
+    _click(qtbot, dock.train_panel.train_button)
+    workers[0].state(SessionState.TRAINING)
+    del dock
+    viewer.close()
+    qtbot.waitUntil(lambda: settled() is None and workers[0].is_closed)
+    assert warnings == []  # nobody is there to read them
+
+
+def test_closing_the_dock_with_its_x_ends_the_worker(
+    make_napari_viewer, workers, qtbot, add_image, add_scribbles, settled
+):
+    viewer = make_napari_viewer()
+    frame, dock = viewer.window.add_plugin_dock_widget(*PLUGIN)
+    add_scribbles(viewer, add_image(viewer))
+    _click(qtbot, dock.train_panel.train_button)
+    workers[0].state(SessionState.TRAINING)
+    del dock
+    frame.destroyOnClose()  # what the x calls
+    del frame
+
+    def closed():
+        gc.collect()
+        settled()
+        return workers[0].is_closed
+
+    try:
+        qtbot.waitUntil(closed, timeout=3000)
+    finally:
+        unshare(workers[0].start.image.path)
+
+
+def test_the_dock_of_one_viewer_survives_the_end_of_another(
+    make_napari_viewer, workers, qtbot, add_image, add_scribbles, settled
+):
+    viewers = [make_napari_viewer() for _ in range(2)]
+    docks = [viewer.window.add_plugin_dock_widget(*PLUGIN)[1] for viewer in viewers]
+    add_scribbles(viewers[1], add_image(viewers[1]))
+    _click(qtbot, docks[1].train_panel.train_button)
+    workers[1].state(SessionState.TRAINING)
+    docks.pop(0)
+    viewers.pop(0).close()
+    qtbot.waitUntil(lambda: settled() is None and workers[0].is_closed)
+    workers[1].tile(ONES)
+    assert docks[0].session.prediction.data.all()
+    assert not workers[1].is_closed
+
+
+# --------------------------------------------------------------------- a real worker
+
+
+def _scene():
+    """A bright blob on a dark ground, and where it is."""
+    y, x = np.mgrid[:96, :96]
+    truth = (y - 40) ** 2 + (x - 56) ** 2 < 24**2
+    noise = np.random.default_rng(0).normal(0, 8, truth.shape)
+    return np.clip(60 + 110 * truth + noise, 0, 255).astype(np.uint8), truth
+
+
+@pytest.fixture
+def real(make_napari_viewer, qtbot):
+    """A viewer with the scene, its dock and a worker that really trains."""
+    viewer = make_napari_viewer()
+    _, dock = viewer.window.add_plugin_dock_widget(*PLUGIN)
+    pixels, truth = _scene()
+    viewer.add_image(pixels, name="blob")
+    _click(qtbot, dock.layer_panel.new_button)
+    scribbles = viewer.layers["blob scribbles"]
+    for label, row in ((1, 90), (2, 40)):
+        with scribbles.block_history():
+            for column in range(46, 66, 2):
+                scribbles.paint((row, column), label)
+    return viewer, dock, scribbles, truth
+
+
+def test_pressing_train_finds_the_blob(real, qtbot):
+    _, dock, _, truth = real
+    _click(qtbot, dock.train_panel.train_button)
+    prediction = dock.session.prediction
+    qtbot.waitUntil(lambda: ((prediction.data == 1) == truth).mean() > 0.95, timeout=SECONDS)
+    qtbot.waitUntil(lambda: dock.progress_panel._steps != [], timeout=SECONDS)
+    _click(qtbot, dock.train_panel.stop_button)
+    qtbot.waitUntil(lambda: dock.session.state is SessionState.STOPPED, timeout=SECONDS)
+    assert ((prediction.data == 1) == truth).mean() > 0.95
+
+
+def test_a_stroke_during_training_is_answered_without_pressing_anything(real, qtbot):
+    _, dock, scribbles, _ = real
+    answered = []
+    dock.session.predicted.connect(lambda tile: answered.append(tile.generation))
+    _click(qtbot, dock.train_panel.train_button)
+    qtbot.waitUntil(lambda: answered != [], timeout=SECONDS)
+    before = answered[-1]
+    with scribbles.block_history():
+        scribbles.paint((10, 10), 1)
+    qtbot.waitUntil(lambda: answered[-1] > before, timeout=SECONDS)
+    assert answered == sorted(answered)
+    assert dock.session.is_running
+
+
+def test_a_viewer_that_is_closed_during_training_takes_its_worker_with_it(real, qtbot, settled):
+    viewer, dock, *_ = real
+    answered = []
+    dock.session.stepped.connect(answered.append)
+    _click(qtbot, dock.train_panel.train_button)
+    qtbot.waitUntil(lambda: answered != [], timeout=SECONDS)
+    worker = psutil.Process(dock.session._client.process.pid)
+    assert worker.is_running()
+    viewer.close()
+    qtbot.waitUntil(lambda: settled() is None and not worker.is_running(), timeout=SECONDS)
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Forbidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "torch":
+            raise AssertionError("torch was imported")
+
+sys.meta_path.insert(0, Forbidden())
+import napari
+import numpy as np
+from qtpy.QtCore import QEventLoop
+from qtpy.QtWidgets import QApplication
+viewer = napari.Viewer(show=False)
+_, dock = viewer.window.add_plugin_dock_widget("napari-msseg", "Scribble segmentation")
+viewer.open_sample("napari-msseg", "brain")
+viewer.open_sample("napari-msseg", "tissue")
+viewer.layers.clear()
+image = viewer.add_image(np.random.default_rng(0).random((64, 64)))
+dock.new_scribbles()
+scribbles = viewer.layers[-1]
+with scribbles.block_history():
+    scribbles.paint((10, 10), 1)
+    scribbles.paint((50, 50), 2)
+answers = []
+dock.session.predicted.connect(answers.append)
+dock.session.failed.connect(lambda words: sys.exit(words))
+dock.train_panel.train_button.click()
+while not answers:
+    QApplication.processEvents(QEventLoop.ProcessEventsFlag.WaitForMoreEvents)
+dock.export(sys.argv[1])
+viewer.close()
+print("torch" in sys.modules, answers[0].classes.shape)
+"""
+
+
+def test_the_gui_paints_trains_shows_and_saves_without_torch(tmp_path):
+    path = tmp_path / "mask.nii.gz"
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1] == "False (64, 64)"
+    assert Path(path).is_file()

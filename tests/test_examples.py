@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import pytest
+import tifffile
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_example(name: str, folder: Path, *arguments: str) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / name), *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_2d_example_writes_a_mask_over_its_image(tmp_path):
+    assert "IoU" in run_example("segment_2d.py", tmp_path, "1")
+    assert tifffile.imread(tmp_path / "tissue_mask.tif").shape == (512, 512)
+
+
+def test_the_3d_example_keeps_the_geometry_of_the_scan(tmp_path):
+    assert "ml" in run_example("segment_3d.py", tmp_path, "1")
+    mask = nib.load(tmp_path / "brain_mask.nii.gz")
+    assert mask.shape == (128, 96, 24)
+    assert mask.header.get_zooms() == pytest.approx((2, 2, 2.2), abs=1e-5)
+
+
+def test_the_custom_loss_example_compares_two_runs(tmp_path):
+    out = run_example("custom_loss.py", tmp_path, "1")
+    assert out.count("boundary pixels") == 2
+
+
+@pytest.mark.skipif(importlib.util.find_spec("napari") is None, reason="napari is not installed")
+@pytest.mark.skipif(
+    sys.platform.startswith("linux") and not os.environ.get("DISPLAY"), reason="there is no screen"
+)
+def test_the_plugin_example_opens_the_sample_and_the_dock(tmp_path):
+    code = (
+        "import sys; sys.argv=['x']; import runpy;"
+        f"space = runpy.run_path({str(ROOT / 'examples' / 'open_plugin.py')!r}, run_name='x');"
+        "viewer = space['viewer'];"
+        "print([layer.name for layer in viewer.layers], list(viewer.window.dock_widgets));"
+        "viewer.close()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "['tissue', 'tissue scribbles']" in done.stdout
+    assert "Scribble segmentation" in done.stdout
+
+
+def test_the_five_lines_of_the_readme_run(tmp_path, scene):
+    from napari_msseg import write_mask
+
+    lines = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    blob = scene((48, 48))
+    tifffile.imwrite(tmp_path / "cells.tif", blob.image.data)
+    write_mask(tmp_path / "scribbles.tif", blob.labels, blob.image)
+    program = lines.replace("seconds=30", "seconds=1")
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "mask.tif").is_file()

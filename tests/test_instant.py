@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from napari_msseg.events import PredictionReady, SessionState, StateChanged
+from napari_msseg.instant import InstantClassifier
+from napari_msseg.metrics import iou
+from napari_msseg.preprocessing import normalise
+from napari_msseg.scribbles import ScribbleSnapshot
+from napari_msseg.session import Session
+
+
+def everywhere(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(0, n) for n in shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels"), [((48, 48), 0), ((37, 53), 3), ((12, 40, 40), 0), ((1, 64), 0)]
+)
+def test_probabilities_sum_to_one_and_find_a_bright_object(scene, shape, channels):
+    blob = scene(shape, channels)
+    classifier = InstantClassifier(normalise(blob.image).data, blob.scribbles, 2)
+    p = classifier.predict(everywhere(shape))
+    assert p.shape == (2, *shape)
+    np.testing.assert_allclose(p.sum(axis=0), 1, atol=1e-5)
+    assert iou(p.argmax(axis=0), blob.truth) > 0.8
+
+
+def test_a_part_gets_the_answer_that_the_whole_gets(scene):
+    blob = scene((90, 110))
+    classifier = InstantClassifier(normalise(blob.image).data, blob.scribbles, 2)
+    whole = classifier.predict(everywhere((90, 110)))
+    part = (slice(40, 64), slice(30, 70))
+    np.testing.assert_allclose(classifier.predict(part), whole[(slice(None), *part)], atol=1e-5)
+
+
+def test_a_class_without_a_stroke_gets_probability_zero(scene):
+    blob = scene((48, 48))
+    p = InstantClassifier(normalise(blob.image).data, blob.scribbles, 4).predict(
+        everywhere((48, 48))
+    )
+    assert p.shape[0] == 4
+    assert (p[2:] == 0).all()
+
+
+def test_only_classes_with_strokes_are_learned_whatever_their_numbers(scene):
+    blob = scene((48, 48))
+    labels = np.where(blob.labels == 2, 4, blob.labels)  # class 3 instead of 1
+    p = InstantClassifier(
+        normalise(blob.image).data, ScribbleSnapshot.from_labels(labels), 4
+    ).predict(everywhere((48, 48)))
+    assert set(np.unique(p.argmax(axis=0))) == {0, 3}
+
+
+def test_a_constant_image_gives_finite_probabilities(scene):
+    blob = scene((48, 48))
+    flat = dataclasses.replace(blob.image, data=np.full((48, 48), 7, np.uint8))
+    p = InstantClassifier(normalise(flat).data, blob.scribbles, 2).predict(everywhere((48, 48)))
+    assert np.isfinite(p).all()
+
+
+def test_the_first_answer_comes_before_the_first_step(scene, quick_config):
+    blob = scene((48, 48))
+    config = quick_config(instant=True)
+    events = list(Session(blob.image, blob.scribbles, config).run())
+    first = next(e for e in events if isinstance(e, PredictionReady))
+    assert first.step == 0
+    assert iou(first.classes, blob.truth) > 0.8
+
+
+def test_new_strokes_are_voted_on_again(scene, quick_config):
+    blob = scene((48, 48))
+    session = Session(
+        blob.image, blob.scribbles, quick_config(instant=True, max_steps=None, device="cpu")
+    )
+    # The user means the opposite: what was foreground becomes background, and is obeyed.
+    turned = np.where(blob.labels > 0, 3 - blob.labels, 0).astype(np.uint8)
+    answers = []
+    for event in session.run():
+        if isinstance(event, PredictionReady):
+            answers.append(event)
+            if event.step == 0:
+                session.submit(ScribbleSnapshot.from_labels(turned, generation=1))
+            if event.generation == 1 and event.step >= 20:
+                session.stop()
+    inverted = 1 - blob.truth
+    assert iou(answers[0].classes, blob.truth) > 0.8
+    assert iou(answers[-1].classes, inverted) > 0.8
+
+
+def test_painted_pixels_show_the_class_that_was_painted(scene, quick_config):
+    blob = scene((48, 48))
+    labels = blob.labels.copy()
+    labels[24, 24] = 1  # a wrong stroke in the middle of the object
+    painted = ScribbleSnapshot.from_labels(labels)
+    events = list(Session(blob.image, painted, quick_config(instant=True)).run())
+    last = [e for e in events if isinstance(e, PredictionReady)][-1]
+    dense = painted.dense()
+    assert (last.classes[dense >= 0] == dense[dense >= 0]).all()
+    assert isinstance(events[-1], StateChanged)
+    assert events[-1].state is SessionState.FINISHED
