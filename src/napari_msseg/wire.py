@@ -59,7 +59,7 @@ class Codec:
         for field in dataclasses.fields(message):
             value = getattr(message, field.name)
             if isinstance(value, np.ndarray):
-                arrays.append((field.name, np.ascontiguousarray(value)))
+                arrays.append((field.name, np.asarray(value, order="C")))
             elif dataclasses.is_dataclass(value) and not isinstance(value, type):
                 fields[field.name] = dataclasses.asdict(value)
             else:

@@ -296,12 +296,13 @@ BAD = {
 def test_a_bad_start_fails_with_a_reason_and_the_worker_lives_on(desk, name):
     good = desk.start()
     desk.until(good, SessionState.FINISHED)
-    bad = BAD[name](dataclasses.replace(good, session=next(NUMBERS), image=share(desk.scene.image)))
+    shared = share(desk.scene.image)
+    bad = BAD[name](dataclasses.replace(good, session=next(NUMBERS), image=shared))
     desk.worker.send(bad)
     try:
         heard = desk.worker.until(lambda m: _is(m, bad, SessionState.FAILED))
     finally:
-        unshare(bad.image.path)
+        unshare(shared.path)
     assert _states(heard)[-1] == SessionState.FAILED
     failed = _of(Failed, heard)
     assert len(failed) == 1
