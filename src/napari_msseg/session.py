@@ -180,9 +180,6 @@ class Session:
         self._strokes_taken = 0
         self._resting = False
         yield from self._prepare()
-        yield self._enter(SessionState.TRAINING)
-        if self._instant is not None:
-            yield from self._predict_some()
         while not self._mailbox.stopped:
             yield from self._take_mail()
             if self.state is not SessionState.TRAINING:
@@ -213,6 +210,7 @@ class Session:
         self.scribbles.require_trainable()
         self._pixels = normalised.data
         self._trainer = yield from self._with_memory(self._new_trainer)
+        yield self._enter(SessionState.TRAINING)
         yield from self._use_scribbles()
 
     def _new_trainer(self) -> Trainer:
@@ -240,6 +238,8 @@ class Session:
                 torch.get_num_threads(),
             )
             self._unvoted = trainer.regions()
+            self._sweep = trainer.regions()
+            yield from self._predict_some(ask_network=False)
 
     def _without_invalid(self, scribbles: ScribbleSnapshot) -> ScribbleSnapshot:
         """Leave out strokes on pixels that have no finite value."""
@@ -302,7 +302,7 @@ class Session:
             or (self._strokes_taken > 0 and since_strokes == STROKE_RESPONSE_STEPS)
         )
 
-    def _predict_some(self) -> Iterator[Event]:
+    def _predict_some(self, ask_network: bool = True) -> Iterator[Event]:
         """Go on covering the image, for as many pixels as a period affords."""
         pixels = 0
         self._sweep = self._sweep or self._require_trainer().regions()
@@ -310,22 +310,25 @@ class Session:
             if self._mailbox.stopped:
                 return
             region = self._sweep.pop(0)
-            yield from self._predict_region(region, last=not self._sweep)
+            yield from self._predict_region(region, not self._sweep, ask_network)
             pixels += math.prod(s.stop - s.start for s in region)
 
     def _predict_all(self) -> Iterator[Event]:
         """Cover the whole image with the weights of now."""
         self._sweep = self._require_trainer().regions()
         while self._sweep and not self._mailbox.stopped:
-            yield from self._predict_region(self._sweep.pop(0), last=not self._sweep)
+            yield from self._predict_region(self._sweep.pop(0), not self._sweep)
 
-    def _predict_region(self, region: Region, last: bool) -> Iterator[Event]:
+    def _predict_region(
+        self, region: Region, last: bool, ask_network: bool = True
+    ) -> Iterator[Event]:
+        """Let whoever has not voted on a part vote, then the network, and show the outcome."""
         trainer = self._require_trainer()
         if self._instant is not None and region in self._unvoted:
             self._unvoted.remove(region)
             vote = torch.from_numpy(self._instant.predict(region))
             probabilities = yield from self._with_memory(lambda: trainer.vote(region, vote))
-        if trainer.steps:
+        if ask_network:
             probabilities = yield from self._with_memory(lambda: trainer.predict(region))
         if not bool(torch.isfinite(probabilities).all()):
             return  # the last good prediction stays

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -169,6 +170,32 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> list[FakeWorker]:
 
 
 # -------------------------------------------------------------- viewers, layers, docks
+
+
+@pytest.fixture
+def make_napari_viewer(make_napari_viewer: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """Make viewers as napari's own fixture does, and clear up before that one looks for leaks.
+
+    The menus of a pyqtgraph plot hang in a cycle: they go with the second collection only.
+    """
+    made: list[Any] = []
+
+    def make(**options: Any) -> Any:
+        viewer = make_napari_viewer(**options)
+        # or the size of a test's window would become the user's
+        viewer.window._qt_window._save_current_window_settings = lambda: None
+        made.append(weakref.ref(viewer))
+        return viewer
+
+    yield make
+    for reference in made:
+        viewer = reference()
+        if viewer is not None:
+            viewer.close()
+            del viewer
+    for _ in range(2):
+        settle()
+        gc.collect()
 
 
 @pytest.fixture

@@ -580,16 +580,23 @@ def test_layers_live_on_without_the_dock(doomed, viewer, workers, paint, quiet, 
 
 @pytest.fixture
 def plugin_dock(make_napari_viewer, workers, warnings):
-    """A viewer with a window and the dock as napari's menu adds it; the worker pretends."""
-    viewer = make_napari_viewer()
-    frame, dock = viewer.window.add_plugin_dock_widget(*PLUGIN)
-    return viewer, frame, dock
+    """Make a viewer with a window, and the dock as napari's menu adds it.
+
+    The worker pretends. A function, for pytest would keep the dock longer than the test.
+    """
+
+    def make():
+        viewer = make_napari_viewer()
+        frame, dock = viewer.window.add_plugin_dock_widget(*PLUGIN)
+        return viewer, frame, dock
+
+    return make
 
 
 def test_the_dock_is_narrow_whatever_is_written_in_it(
     plugin_dock, workers, qtbot, add_image, add_scribbles, settled
 ):
-    viewer, frame, dock = plugin_dock
+    viewer, frame, dock = plugin_dock()
     add_scribbles(viewer, add_image(viewer, name="a very long name of an image " * 8))
     _click(qtbot, dock.train_panel.train_button)
     workers[0].state(SessionState.WAITING, "a reason with a great many words " * 10)
@@ -606,7 +613,7 @@ def test_the_dock_is_narrow_whatever_is_written_in_it(
 def test_closing_the_viewer_ends_the_worker(
     plugin_dock, workers, qtbot, warnings, add_image, add_scribbles, settled
 ):
-    viewer, _, dock = plugin_dock
+    viewer, _, dock = plugin_dock()
     add_scribbles(viewer, add_image(viewer))
     _click(qtbot, dock.train_panel.train_button)
     workers[0].state(SessionState.TRAINING)
@@ -617,10 +624,9 @@ def test_closing_the_viewer_ends_the_worker(
 
 
 def test_closing_the_dock_with_its_x_ends_the_worker(
-    make_napari_viewer, workers, qtbot, add_image, add_scribbles, settled
+    plugin_dock, workers, qtbot, add_image, add_scribbles, settled
 ):
-    viewer = make_napari_viewer()
-    frame, dock = viewer.window.add_plugin_dock_widget(*PLUGIN)
+    viewer, frame, dock = plugin_dock()
     add_scribbles(viewer, add_image(viewer))
     _click(qtbot, dock.train_panel.train_button)
     workers[0].state(SessionState.TRAINING)
@@ -640,10 +646,9 @@ def test_closing_the_dock_with_its_x_ends_the_worker(
 
 
 def test_the_dock_of_one_viewer_survives_the_end_of_another(
-    make_napari_viewer, workers, qtbot, add_image, add_scribbles, settled
+    plugin_dock, workers, qtbot, add_image, add_scribbles, settled
 ):
-    viewers = [make_napari_viewer() for _ in range(2)]
-    docks = [viewer.window.add_plugin_dock_widget(*PLUGIN)[1] for viewer in viewers]
+    viewers, _, docks = map(list, zip(*(plugin_dock() for _ in range(2)), strict=True))
     add_scribbles(viewers[1], add_image(viewers[1]))
     _click(qtbot, docks[1].train_panel.train_button)
     workers[1].state(SessionState.TRAINING)
@@ -668,22 +673,26 @@ def _scene():
 
 @pytest.fixture
 def real(make_napari_viewer, qtbot):
-    """A viewer with the scene, its dock and a worker that really trains."""
-    viewer = make_napari_viewer()
-    _, dock = viewer.window.add_plugin_dock_widget(*PLUGIN)
-    pixels, truth = _scene()
-    viewer.add_image(pixels, name="blob")
-    _click(qtbot, dock.layer_panel.new_button)
-    scribbles = viewer.layers["blob scribbles"]
-    for label, row in ((1, 90), (2, 40)):
-        with scribbles.block_history():
-            for column in range(46, 66, 2):
-                scribbles.paint((row, column), label)
-    return viewer, dock, scribbles, truth
+    """Make a viewer with the scene, its dock and a worker that really trains."""
+
+    def make():
+        viewer = make_napari_viewer()
+        _, dock = viewer.window.add_plugin_dock_widget(*PLUGIN)
+        pixels, truth = _scene()
+        viewer.add_image(pixels, name="blob")
+        _click(qtbot, dock.layer_panel.new_button)
+        scribbles = viewer.layers["blob scribbles"]
+        for label, row in ((1, 90), (2, 40)):
+            with scribbles.block_history():
+                for column in range(46, 66, 2):
+                    scribbles.paint((row, column), label)
+        return viewer, dock, scribbles, truth
+
+    return make
 
 
 def test_pressing_train_finds_the_blob(real, qtbot):
-    _, dock, _, truth = real
+    _, dock, _, truth = real()
     _click(qtbot, dock.train_panel.train_button)
     prediction = dock.session.prediction
     qtbot.waitUntil(lambda: ((prediction.data == 1) == truth).mean() > 0.95, timeout=SECONDS)
@@ -694,7 +703,7 @@ def test_pressing_train_finds_the_blob(real, qtbot):
 
 
 def test_a_stroke_during_training_is_answered_without_pressing_anything(real, qtbot):
-    _, dock, scribbles, _ = real
+    _, dock, scribbles, _ = real()
     answered = []
     dock.session.predicted.connect(lambda tile: answered.append(tile.generation))
     _click(qtbot, dock.train_panel.train_button)
@@ -708,7 +717,7 @@ def test_a_stroke_during_training_is_answered_without_pressing_anything(real, qt
 
 
 def test_a_viewer_that_is_closed_during_training_takes_its_worker_with_it(real, qtbot, settled):
-    viewer, dock, *_ = real
+    viewer, dock, *_ = real()
     answered = []
     dock.session.stepped.connect(answered.append)
     _click(qtbot, dock.train_panel.train_button)
