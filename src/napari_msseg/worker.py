@@ -33,7 +33,6 @@ from napari_msseg.commands import (
 )
 from napari_msseg.config import ModelConfig, TrainConfig
 from napari_msseg.devices import choose_device, describe, live_threads
-from napari_msseg.errors import InputError
 from napari_msseg.events import Failed, SessionState, StateChanged
 from napari_msseg.resources import Resources
 from napari_msseg.scribbles import ScribbleSnapshot
@@ -114,7 +113,7 @@ class Worker:
             if not config.threads:  # the GUI needs a core of its own
                 config = dataclasses.replace(config, threads=live_threads())
             session = Session(image, scribbles, config, self._fitting(start), start.session)
-        except (InputError, OSError) as error:
+        except (ValueError, TypeError, OSError) as error:  # InputError is a ValueError
             self._refuse(start, str(error))
             return
         with self._lock:

@@ -182,15 +182,6 @@ def test_scribbles_are_label_layers_that_are_no_prediction():
         assert not layers.is_scribble_layer(other)
 
 
-def test_a_prediction_belongs_to_the_image_that_it_was_made_for():
-    image = _image(name="a")
-    prediction = layers.new_prediction(image, CLASSES)
-    assert layers.is_prediction_of(prediction, image)
-    assert not layers.is_prediction_of(prediction, _image(name="b"))
-    assert not layers.is_prediction_of(prediction, _image((8, 8), name="a"))
-    assert not layers.is_prediction_of(layers.new_scribbles(image, CLASSES), image)
-
-
 # ------------------------------------------------------------------------- strokes
 
 

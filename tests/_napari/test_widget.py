@@ -122,7 +122,9 @@ def test_pause_resume_and_stop_are_sent(running, workers, qtbot):
     workers[0].state(SessionState.TRAINING)
     _click(qtbot, running.train_panel.stop_button)
     assert workers[0].sent[1:] == [
-        PauseSession(session=session), ResumeSession(session=session), StopSession(session=session)
+        PauseSession(session=session),
+        ResumeSession(session=session),
+        StopSession(session=session),
     ]
 
 
@@ -145,8 +147,15 @@ def test_steps_are_shown_with_loss_and_device(running, workers):
     for step in (1, 2):
         workers[0].say(
             StepDone(
-                session=workers[0].start.session, generation=1, step=step, seconds=0.25 * step,
-                total=0.5, scribble=0.5, pseudo=0.0, pixel=0.0, patch=0.0,
+                session=workers[0].start.session,
+                generation=1,
+                step=step,
+                seconds=0.25 * step,
+                total=0.5,
+                scribble=0.5,
+                pseudo=0.0,
+                pixel=0.0,
+                patch=0.0,
             )
         )
     text = running.progress_panel.status.text()
@@ -202,9 +211,7 @@ def test_train_without_an_image_says_what_to_do(dock, workers, warnings, qtbot):
     assert dock.progress_panel.status.text() == warnings[0]
 
 
-def test_train_without_scribbles_says_what_to_do(
-    dock, viewer, workers, warnings, qtbot, add_image
-):
+def test_train_without_scribbles_says_what_to_do(dock, viewer, workers, warnings, qtbot, add_image):
     add_image(viewer)
     _click(qtbot, dock.train_panel.train_button)
     assert ["New scribbles" in text for text in warnings] == [True]
@@ -470,9 +477,7 @@ def answer(monkeypatch):
     return with_path
 
 
-def test_the_button_asks_for_a_name_and_writes_the_mask(
-    running, workers, qtbot, tmp_path, answer
-):
+def test_the_button_asks_for_a_name_and_writes_the_mask(running, workers, qtbot, tmp_path, answer):
     asked = answer(tmp_path / "mask.tif")
     workers[0].tile(BLOB)
     _click(qtbot, running.export_panel.export_button)

@@ -12,7 +12,8 @@ from napari_msseg import io, samples
 from napari_msseg._napari.colours import ClassTable
 from napari_msseg._napari.layers import GEOMETRY, ROLE
 from napari_msseg.errors import InputError
-from napari_msseg.volume import Volume, guess_axes
+from napari_msseg.io.units import normalise_unit
+from napari_msseg.volume import Volume
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -51,14 +52,17 @@ def read(path: str | list[str]) -> list[LayerData]:
 def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     """Write a label layer as NIfTI or TIFF with the geometry of its layer."""
     mask = np.asarray(data)
-    axes = guess_axes(mask.shape)
-    if axes not in ("YX", "ZYX"):
-        raise InputError(f"a label layer of {mask.ndim} dimensions cannot be written as one mask")
     geometry = meta.get("metadata", {}).get(GEOMETRY, {})
-    like = Volume(
-        mask, axes, tuple(float(s) for s in meta["scale"]), str(meta["units"][-1]), **geometry
-    )
-    io.write_mask(Path(path), mask, like)
+    spacing = tuple(float(abs(s)) for s in meta["scale"])
+    unit = normalise_unit(str(meta["units"][-1]))
+    try:
+        if mask.ndim not in (2, 3):
+            raise InputError(f"labels of {mask.ndim} dimensions cannot be written as one mask")
+        like = Volume(mask, "ZYX"[-mask.ndim :], spacing, unit, **geometry)
+        io.write_mask(Path(path), mask, like)
+    except InputError as error:
+        # napari swallows every ValueError of a writer; this one the user sees.
+        raise RuntimeError(str(error)) from error
     return [path]
 
 
@@ -80,7 +84,7 @@ def _sample(sample: samples.Sample) -> list[LayerData]:
     scribbles: dict[str, Any] = {
         "name": f"{sample.name} scribbles",
         "colormap": ClassTable().scribble_colours(),
-        "metadata": {ROLE: "scribbles"},
+        "metadata": {ROLE: "scribbles", **options["metadata"]},
         "opacity": 0.9,
         **placement,
     }

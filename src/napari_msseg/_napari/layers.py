@@ -11,6 +11,7 @@ from napari.layers import Image, Labels
 from napari_msseg._napari.colours import ClassTable
 from napari_msseg.errors import InputError
 from napari_msseg.events import PredictionReady
+from napari_msseg.io.units import normalise_unit
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.volume import Volume
 
@@ -37,12 +38,11 @@ def volume_of(layer: Image) -> Volume:
     data = layer.data[0] if layer.multiscale else layer.data
     axes = {2: "YX", 3: "ZYX"}[layer.ndim] + ("C" if layer.rgb else "")
     geometry = layer.metadata.get(GEOMETRY, {})
-    unit = str(layer.units[-1])
     return Volume(
         np.asarray(data),
         axes,
         tuple(float(s) for s in np.abs(layer.scale)),
-        "um" if unit == "micrometer" else "mm" if unit == "millimeter" else unit,
+        normalise_unit(str(layer.units[-1])),
         geometry.get("affine"),
         geometry.get("nifti_header"),
     )
@@ -67,13 +67,18 @@ def placement(layer: Image) -> dict[str, Any]:
     }
 
 
+def _metadata(image: Image, role: str) -> dict[str, Any]:
+    """Return the metadata of a layer of ours: its role, and the geometry of the image's file."""
+    return {ROLE: role, GEOMETRY: dict(image.metadata.get(GEOMETRY, {}))}
+
+
 def new_scribbles(image: Image, classes: ClassTable) -> Labels:
     """Return an empty scribble layer for an image, brush in hand."""
     layer = Labels(
         np.zeros(spatial_shape(image), np.uint8),
         name=f"{image.name} scribbles",
         colormap=classes.scribble_colours(),
-        metadata={ROLE: "scribbles"},
+        metadata=_metadata(image, "scribbles"),
         opacity=0.9,
         **placement(image),
     )
@@ -89,7 +94,7 @@ def new_prediction(image: Image, classes: ClassTable) -> Labels:
         np.zeros(spatial_shape(image), np.uint8),
         name=f"{image.name} prediction",
         colormap=classes.prediction_colours(),
-        metadata={ROLE: "prediction"},
+        metadata=_metadata(image, "prediction"),
         opacity=PREDICTION_OPACITY,
         **placement(image),
     )
@@ -100,16 +105,6 @@ def new_prediction(image: Image, classes: ClassTable) -> Labels:
 def is_scribble_layer(layer: Any) -> bool:
     """Whether a layer can hold scribbles: a label layer that is no prediction."""
     return isinstance(layer, Labels) and layer.metadata.get(ROLE) != "prediction"
-
-
-def is_prediction_of(layer: Any, image: Image) -> bool:
-    """Whether a layer is our prediction, of the right shape, for an image."""
-    return (
-        isinstance(layer, Labels)
-        and layer.metadata.get(ROLE) == "prediction"
-        and layer.name == f"{image.name} prediction"
-        and layer.data.shape == spatial_shape(image)
-    )
 
 
 def take_snapshot(scribbles: Labels, image: Image, generation: int) -> ScribbleSnapshot:

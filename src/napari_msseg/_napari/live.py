@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
@@ -55,7 +56,7 @@ class _Bridge(QObject):  # type: ignore[misc]
     """Carries what the client's threads report to the GUI thread."""
 
     message = QtSignal(object)
-    exited = QtSignal(int, str)
+    exited = QtSignal(int, int, str)  # number of the worker, exit code, last words
 
 
 class LiveSession:
@@ -70,6 +71,7 @@ class LiveSession:
     stepped = Signal(StepDone)
     predicted = Signal(PredictionReady)
     worker_ready = Signal(WorkerReady)
+    classes_changed = Signal(ClassTable)
     warned = Signal(str)
     failed = Signal(str)
 
@@ -89,6 +91,9 @@ class LiveSession:
         self._shared: str | None = None
         self._sent: ScribbleSnapshot | None = None
         self._client: WorkerClient | None = None
+        self._worker_number = 0
+        self._closed = False
+        self._predictions: WeakKeyDictionary[Image, Labels] = WeakKeyDictionary()
         self._bridge = _Bridge()
         self._bridge.message.connect(self._receive, Qt.ConnectionType.QueuedConnection)
         self._bridge.exited.connect(self._worker_died, Qt.ConnectionType.QueuedConnection)
@@ -111,11 +116,17 @@ class LiveSession:
     def start_worker(self) -> None:
         """Start the worker, which warms itself up, unless one runs."""
         if self._client is None or not self._client.is_alive:
-            emit = self._bridge
-            self._client = WorkerClient(emit.message.emit, emit.exited.emit)
+            self._worker_number += 1
+            bridge, number = self._bridge, self._worker_number
+            self._client = WorkerClient(
+                bridge.message.emit, lambda code, words: bridge.exited.emit(number, code, words)
+            )
 
     def close(self) -> None:
         """End the worker and let go of the viewer. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True  # what is still queued reaches nobody
         self._debounce.stop()
         self._redraw.stop()
         self._farewell.stop()
@@ -127,7 +138,9 @@ class LiveSession:
         self._unshare()
         self.state = None
 
-    def _worker_died(self, code: int, errors: str) -> None:
+    def _worker_died(self, number: int, code: int, errors: str) -> None:
+        if self._closed or number != self._worker_number:
+            return  # a new one has taken its place
         was_running = self.is_running
         self._unshare()
         self._client = None
@@ -210,6 +223,11 @@ class LiveSession:
             self.prediction.data[...] = 0
             layers.show(self.prediction)
 
+    def set_live(self, live: bool) -> None:
+        """Take up strokes as they come, or not; those painted meanwhile are taken now."""
+        self.live = live
+        self._take_strokes()
+
     def add_class(self) -> None:
         """Add a class to paint with."""
         self.classes = self.classes.extended()
@@ -217,6 +235,7 @@ class LiveSession:
             self.scribbles.colormap = self.classes.scribble_colours()
         if self.prediction is not None:
             self.prediction.colormap = self.classes.prediction_colours()
+        self.classes_changed.emit(self.classes)
 
     # ------------------------------------------------------------ strokes
 
@@ -264,6 +283,8 @@ class LiveSession:
     # ------------------------------------------------------------ answers
 
     def _receive(self, message: Any) -> None:
+        if self._closed:
+            return
         if isinstance(message, WorkerReady):
             self.worker_ready.emit(message)
             return
@@ -299,9 +320,12 @@ class LiveSession:
     def _prepare_prediction(self, image: Image) -> None:
         """Use the prediction layer of the image, or make one below the scribbles."""
         self._shown_generation = -1
-        if self.prediction is not None and layers.is_prediction_of(self.prediction, image):
+        known = self._predictions.get(image)
+        if known is not None and known.data.shape == layers.spatial_shape(image):
+            self.prediction = known
             return
         self.prediction = layers.new_prediction(image, self.classes)
+        self._predictions[image] = self.prediction
         # A new layer takes the selection, and the brush with it: give both back.
         selected = self.viewer.layers.selection.active
         mode = None if selected is None else selected.mode
@@ -317,6 +341,9 @@ class LiveSession:
         removed = event.value
         roles = {"image": self.image, "scribbles": self.scribbles, "prediction": self.prediction}
         lost = [role for role, layer in roles.items() if layer is removed]
+        for image, layer in list(self._predictions.items()):
+            if removed is layer:
+                del self._predictions[image]
         if not lost:
             return
         if self.is_running:
@@ -338,6 +365,8 @@ class LiveSession:
 
     def _set_state(self, state: SessionState | None, message: str) -> None:
         self.state = state
+        if state is None or state.is_final:
+            self._unshare()  # a session that was refused never maps its image
         self.state_changed.emit(state, message)
 
     def _send(self, command: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ WORDS = {
     SessionState.PREPARING: "Preparing the image…",
     SessionState.TRAINING: "Training: the first answer comes within seconds.",
     SessionState.PAUSED: "Paused. The prediction and the model are kept.",
+    SessionState.WAITING: "Waiting for strokes.",
+    SessionState.FAILED: "Training failed. Your strokes are safe.",
     SessionState.STOPPED: "Stopped. Train goes on from the same model; Reset forgets it.",
     SessionState.FINISHED: "Done. Paint corrections and press Train to go on.",
 }
@@ -55,7 +58,8 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self._wire()
         self.layer_panel.show_classes(self.session.classes)
         self._list_layers()
-        # Bound to the session, not to self: self is half gone when this fires.
+        # Both: a dock closed by its × is collected before `destroyed` can fire.
+        weakref.finalize(self, self.session.close)
         self.destroyed.connect(self.session.close)
 
     def _lay_out(self) -> None:
@@ -92,6 +96,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         session.state_changed.connect(self._show_state)
         session.stepped.connect(self._show_step)
         session.worker_ready.connect(self._show_worker)
+        session.classes_changed.connect(panel.show_classes)
         session.warned.connect(self._warn)
         session.failed.connect(self._warn)
         events = self.viewer.layers.events
@@ -162,7 +167,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.progress_panel.clear()
 
     def _set_live(self, on: bool) -> None:
-        self.session.live = on
+        self.session.set_live(on)
 
     def _set_device(self, name: str) -> None:
         self.session.device = name
@@ -180,7 +185,6 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         scribbles = self._chosen(self.layer_panel.scribbles)
         if scribbles is not None:
             scribbles.colormap = self.session.classes.scribble_colours()
-        self.layer_panel.show_classes(self.session.classes)
         self._choose_class(len(self.session.classes.names) - 1)
 
     # ------------------------------------------------------------- showing

@@ -7,6 +7,7 @@ its own.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import subprocess
@@ -15,7 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import IO, Any
 
-from napari_msseg.commands import COMMANDS, REPLIES
+from napari_msseg.commands import COMMANDS, REPLIES, WorkerReady
 from napari_msseg.wire import Codec, WireError
 
 STOP_SECONDS = 2.0
@@ -48,6 +49,7 @@ class WorkerClient:
         self._on_exit = on_exit
         self._codec = Codec(REPLIES)
         self._closing = False
+        self._is_ready = False
         self._errors: list[str] = []
         self._outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # -P: a file of the user's in the working directory must not pose as a module.
@@ -85,6 +87,8 @@ class WorkerClient:
         """End the worker and its threads: by closing its input, then by force. Idempotent."""
         self._closing = True
         self._outbox.put(None)
+        if not self._is_ready:
+            self.process.terminate()  # it is still importing, and hears nothing
         try:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -107,6 +111,7 @@ class WorkerClient:
         stream = self._pipe(self.process.stdout)
         try:
             while (message := self._codec.read(stream)) is not None:
+                self._is_ready = self._is_ready or isinstance(message, WorkerReady)
                 if not self._closing:
                     self._on_message(message)
         except (WireError, ValueError, OSError) as error:
@@ -130,9 +135,10 @@ class WorkerClient:
                 for buffer in Codec.encode(command):
                     stream.write(buffer)
                 stream.flush()
-            stream.close()
         except OSError:
-            return  # the worker is gone; the reader says so
+            pass  # the worker is gone; the reader says so
+        with contextlib.suppress(OSError):
+            stream.close()
 
     @staticmethod
     def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
