@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import napari_msseg.answers
 import napari_msseg.session
 from napari_msseg.checkpoint import Checkpoint
 from napari_msseg.config import ModelConfig, TrainConfig
@@ -667,7 +668,7 @@ def test_tiles_of_a_prediction_cover_the_image_and_the_last_one_says_so(
 def test_a_large_image_is_predicted_in_parts_between_steps(
     scene, quick_config, consume, monkeypatch
 ):
-    monkeypatch.setattr(napari_msseg.session, "PREDICTED_PIXELS_PER_PERIOD", 600)
+    monkeypatch.setattr(napari_msseg.answers, "PIXELS_PER_TURN", 600)
     blob = scene((64, 32))
     config = quick_config(max_steps=11, tile_shape=(16, 32), train={"ensemble_period": 2})
     events = consume(Session(blob.image, blob.scribbles, config))

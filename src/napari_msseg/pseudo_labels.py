@@ -7,6 +7,11 @@ from torch import Tensor
 
 from napari_msseg.scribbles import IGNORED_CLASS
 
+VOTE_WEIGHT = 0.5
+"""Weight with which the answer of other classifiers to new strokes enters the moving average."""
+VOTE_SHARE = 0.5
+"""Share of other classifiers in every further member of the moving average."""
+
 
 class PseudoLabels:
     """Exponential moving average of whole-image predictions and what is certain in it.
@@ -28,6 +33,7 @@ class PseudoLabels:
         self.alpha = alpha
         self.ema_prediction = torch.zeros((n_classes, *shape), dtype=torch.float16, device=device)
         self.seen = torch.zeros(shape, dtype=torch.bool, device=device)
+        self._votes: Tensor | None = None
 
     def update(
         self, region: tuple[slice, ...], probabilities: Tensor, alpha: float | None = None
@@ -48,6 +54,35 @@ class PseudoLabels:
         mixed = old + weight * (probabilities.to(old) - old)
         self.ema_prediction[where] = mixed.to(self.ema_prediction.dtype)
         self.seen[region] = True
+
+    def vote(self, region: tuple[slice, ...], probabilities: Tensor) -> Tensor:
+        """Let other classifiers take part, and return the ensemble's probabilities.
+
+        Their answer enters the moving average now, and has its share in every prediction to
+        come: a network that learns from itself alone can run away from a good start.
+
+        Parameters
+        ----------
+        region : tuple of slice
+        probabilities : Tensor of float, shape (K, *region)
+        """
+        if self._votes is None:
+            self._votes = torch.zeros_like(self.ema_prediction)
+        self._votes[(slice(None), *region)] = probabilities.to(self._votes)
+        self.update(region, probabilities, VOTE_WEIGHT)
+        return self.probabilities(region)
+
+    def blend(self, region: tuple[slice, ...], probabilities: Tensor) -> Tensor:
+        """Return a prediction with the share of the other classifiers in it."""
+        if self._votes is None:
+            return probabilities
+        votes = self._votes[(slice(None), *region)].float()
+        return torch.lerp(probabilities, votes, VOTE_SHARE)
+
+    @property
+    def has_votes(self) -> bool:
+        """Whether other classifiers take part."""
+        return self._votes is not None
 
     def probabilities(self, region: tuple[slice, ...]) -> Tensor:
         """Return the average over a region, float32 of shape (K, *region)."""

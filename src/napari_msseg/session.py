@@ -7,15 +7,14 @@ where. Any thread may call `submit`, `pause`, `resume` and `stop`.
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
-import numpy as np
 import torch
 
+from napari_msseg.answers import Answers
 from napari_msseg.checkpoint import Checkpoint
 from napari_msseg.config import ModelConfig, SessionConfig, default_config
 from napari_msseg.devices import choose_device, describe, idle_threads
@@ -29,11 +28,10 @@ from napari_msseg.events import (
     StateChanged,
     StepDone,
 )
-from napari_msseg.instant import InstantClassifier
 from napari_msseg.mailbox import Mailbox
 from napari_msseg.preprocessing import normalise
 from napari_msseg.resources import Resources, is_out_of_memory, release_cached_memory
-from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
+from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.tiling import Region
 from napari_msseg.trainer import ExtraLoss, StepLosses, Trainer
 from napari_msseg.volume import Volume
@@ -44,8 +42,6 @@ FIRST_PREDICTION_STEP = 6
 """A first answer comes before the first period is over."""
 STROKE_RESPONSE_STEPS = 3
 """So many steps after new strokes were taken comes a prediction that knows them."""
-PREDICTED_PIXELS_PER_PERIOD = 1_000_000
-"""A large image is predicted in parts, so that training is not held up for long."""
 MAX_BAD_STEPS = 20
 """Steps in a row without a finite loss after which a session gives up."""
 
@@ -173,9 +169,6 @@ class Session:
     def _run(self) -> Iterator[Event]:
         yield self._enter(SessionState.PREPARING, f"preparing on {self.device_in_words}")
         self._started: float | None = None
-        self._sweep: list[Region] = []
-        self._unvoted: list[Region] = []
-        self._instant: InstantClassifier | None = None
         self._bad_steps = 0
         self._strokes_taken = 0
         self._resting = False
@@ -208,37 +201,35 @@ class Session:
             )
         self.scribbles = self._without_invalid(self.scribbles)
         self.scribbles.require_trainable()
-        self._pixels = normalised.data
-        self._trainer = yield from self._with_memory(self._new_trainer)
+
+        def new_trainer() -> Trainer:
+            return Trainer(
+                normalised.data,
+                self.scribbles,
+                self._model,
+                self.config.train,
+                self._resources,
+                self.config.seed,
+                self._extra_loss,
+            )
+
+        self._trainer = yield from self._with_memory(new_trainer)
+        self._answers = Answers(
+            self._trainer,
+            normalised.data,
+            normalised.invalid,
+            self.config.instant,
+            self.config.seed,
+        )
         yield self._enter(SessionState.TRAINING)
         yield from self._use_scribbles()
 
-    def _new_trainer(self) -> Trainer:
-        return Trainer(
-            self._pixels,
-            self.scribbles,
-            self._model,
-            self.config.train,
-            self._resources,
-            self.config.seed,
-            self._extra_loss,
-        )
-
     def _use_scribbles(self) -> Iterator[Event]:
-        """Train on the scribbles of now, and ask the instant classifiers again."""
-        trainer = self._require_trainer()
+        """Train on the scribbles of now; who needs no training answers them at once."""
+        trainer, answers = self._require_trainer(), self._answers
         yield from self._with_memory(lambda: trainer.set_scribbles(self.scribbles))
-        self._strokes = self.scribbles.dense()
-        if self.config.instant:
-            self._instant = InstantClassifier(
-                self._pixels,
-                self.scribbles,
-                trainer.n_classes,
-                self.config.seed,
-                torch.get_num_threads(),
-            )
-            self._unvoted = trainer.regions()
-            self._sweep = trainer.regions()
+        answers.use(self.scribbles)
+        if answers.has_instant:
             yield from self._predict_some(ask_network=False)
 
     def _without_invalid(self, scribbles: ScribbleSnapshot) -> ScribbleSnapshot:
@@ -303,47 +294,33 @@ class Session:
         )
 
     def _predict_some(self, ask_network: bool = True) -> Iterator[Event]:
-        """Go on covering the image, for as many pixels as a period affords."""
-        pixels = 0
-        self._sweep = self._sweep or self._require_trainer().regions()
-        while self._sweep and pixels < PREDICTED_PIXELS_PER_PERIOD:
+        """Go on covering the image, for as many pixels as a turn affords."""
+        regions = self._answers.turn()
+        for region in regions:
             if self._mailbox.stopped:
                 return
-            region = self._sweep.pop(0)
-            yield from self._predict_region(region, not self._sweep, ask_network)
-            pixels += math.prod(s.stop - s.start for s in region)
+            last = self._answers.sweep_is_over and region is regions[-1]
+            yield from self._predict_region(region, last, ask_network)
 
     def _predict_all(self) -> Iterator[Event]:
         """Cover the whole image with the weights of now."""
-        self._sweep = self._require_trainer().regions()
-        while self._sweep and not self._mailbox.stopped:
-            yield from self._predict_region(self._sweep.pop(0), not self._sweep)
+        self._answers.restart()
+        yield from self._predict_some()
+        while not (self._answers.sweep_is_over or self._mailbox.stopped):
+            yield from self._predict_some()
 
     def _predict_region(
         self, region: Region, last: bool, ask_network: bool = True
     ) -> Iterator[Event]:
-        """Let whoever has not voted on a part vote, then the network, and show the outcome."""
-        trainer = self._require_trainer()
-        if self._instant is not None and region in self._unvoted:
-            self._unvoted.remove(region)
-            vote = torch.from_numpy(self._instant.predict(region))
-            probabilities = yield from self._with_memory(lambda: trainer.vote(region, vote))
-        if ask_network:
-            probabilities = yield from self._with_memory(lambda: trainer.predict(region))
-        if not bool(torch.isfinite(probabilities).all()):
-            return  # the last good prediction stays
-        classes = probabilities.argmax(dim=0).to(torch.uint8).cpu().numpy()
-        strokes = self._strokes[region]
-        classes = np.where(strokes == IGNORED_CLASS, classes, strokes).astype(np.uint8)
-        if self._invalid is not None:
-            classes[self._invalid[region]] = 0
-        sent = probabilities.half().cpu().numpy() if self.config.probabilities else None
+        answer = yield from self._with_memory(lambda: self._answers.predict(region, ask_network))
+        if answer is None:
+            return
         yield PredictionReady(
             **self._stamp(),
             start=tuple(s.start for s in region),
-            classes=classes,
-            probabilities=sent,
-            step=trainer.steps,
+            classes=answer.classes,
+            probabilities=answer.probabilities if self.config.probabilities else None,
+            step=self._steps,
             last=last,
         )
 
@@ -365,8 +342,7 @@ class Session:
             if self._trainer is not None:
                 self._trainer.move_to(self._resources)
                 # Cut anew; on another device the ensemble is empty again.
-                self._sweep = self._trainer.regions()
-                self._unvoted = [] if self._instant is None else self._trainer.regions()
+                self._answers.restart(vote=True)
 
     # ------------------------------------------------------- helpers
 

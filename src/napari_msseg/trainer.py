@@ -29,10 +29,6 @@ ExtraLoss = Callable[[Tensor, Tensor], Tensor]
 """A loss of one's own: from logits (B, K, [Z,] Y, X) and crops (B, C, [Z,] Y, X) to a scalar."""
 
 GRADIENT_NORM = 1.0
-VOTE_WEIGHT = 0.5
-"""Weight with which the answer of other classifiers to new strokes enters the moving average."""
-VOTE_SHARE = 0.5
-"""Share of other classifiers in every further member of the moving average."""
 INTENSITY_JITTER = 0.1
 
 
@@ -154,7 +150,6 @@ class Trainer:
             c.n_classes, self._padded_shape, self.config.ensemble_alpha, device
         )
         self._last_good = self._copy_weights()
-        self._votes: Tensor | None = None
 
     def _terms(self) -> list[ContrastiveConfig]:
         """Contrastive terms that are switched on and have a grid of their stride."""
@@ -232,7 +227,7 @@ class Trainer:
         """Return scribble, pseudo-label, pixel and patch terms (eq. 6), unweighted."""
         zero = logits.sum() * 0.0
         terms = [losses.masked_cross_entropy(logits, scribbles), zero, zero, zero]
-        if not (self.has_warmed_up or self.has_votes):
+        if not (self.has_warmed_up or self.pseudo_labels.has_votes):
             return terms
         terms[1] = losses.masked_cross_entropy(logits, pseudo)
         for i, term in enumerate((self.config.pixel, self.config.patch), start=2):
@@ -254,11 +249,6 @@ class Trainer:
             term.temperature,
             self._generator,
         )
-
-    @property
-    def has_votes(self) -> bool:
-        """Whether other classifiers take part."""
-        return self._votes is not None
 
     @property
     def has_warmed_up(self) -> bool:
@@ -307,33 +297,13 @@ class Trainer:
             kept = tuple(slice(0, h.stop - h.start) for h in here)
             out[(slice(None), *here)] = self._predict_tile(tile)[(slice(None), *kept)]
         finite = bool(torch.isfinite(out).all())
-        if self._votes is not None:
-            out = torch.lerp(out, self._votes[(slice(None), *region)].float(), VOTE_SHARE)
+        ensemble = self.pseudo_labels
         if finite:
-            # The first predictions know too little to be remembered, but are better than none.
-            if self.has_warmed_up or not self.has_votes:
-                self.pseudo_labels.update(region, out)
             self._last_good = self._copy_weights()
-        if not self.has_votes:
-            return out
-        return self.pseudo_labels.probabilities(region)
-
-    def vote(self, region: Region, probabilities: Tensor) -> Tensor:
-        """Let other classifiers take part, and return the ensemble's probabilities.
-
-        Their answer enters the moving average now, and has its share in every prediction to
-        come: a network that learns from itself alone can run away from a good start.
-
-        Parameters
-        ----------
-        region : tuple of slice
-        probabilities : Tensor of float, shape (K, *region)
-        """
-        if self._votes is None:
-            self._votes = torch.zeros_like(self.pseudo_labels.ema_prediction)
-        self._votes[(slice(None), *region)] = probabilities.to(self._votes)
-        self.pseudo_labels.update(region, probabilities, VOTE_WEIGHT)
-        return self.pseudo_labels.probabilities(region)
+            # The first predictions know too little to be remembered, but are better than none.
+            if self.has_warmed_up or not ensemble.has_votes:
+                ensemble.update(region, ensemble.blend(region, out))
+        return ensemble.probabilities(region) if ensemble.has_votes else out
 
     def _predict_tile(self, tile: Tile) -> Tensor:
         """Return class probabilities (K, *target) of one tile."""

@@ -67,7 +67,8 @@ class Worker:
         """Run sessions; the process ends when the commands end."""
         reader = threading.Thread(target=self._read, daemon=True)
         reader.start()
-        warm_up()
+        if self._waiting.empty():  # who has pressed Train already does not wait for a rehearsal
+            warm_up()
         self._reply(WorkerReady(devices=available_devices(), description=describe(choose_device())))
         while True:
             start = self._waiting.get()
@@ -194,11 +195,21 @@ def warm_up() -> None:
     trainer.release()
 
 
+def give_way() -> None:
+    """Let the GUI go first: at its frames the worker waits.
+
+    On Linux the idle policy keeps the event loop nearly as quiet as without us. On a machine
+    that is busy already it would starve, so there it is only niceness.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # no such call, or not allowed
+        os.nice(NICENESS)
+        if os.getloadavg()[0] < (os.cpu_count() or 1):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
 def main() -> None:
     """Serve standard input and output at low priority."""
-    if hasattr(os, "nice"):
-        with contextlib.suppress(OSError):
-            os.nice(NICENESS)
+    give_way()
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # Whatever is printed from now on must not print into the replies.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -1,0 +1,118 @@
+"""What a session shows: who answers for which part of the image, and in what order."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_msseg.instant import InstantClassifier
+from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
+from napari_msseg.tiling import Region
+from napari_msseg.trainer import Trainer
+
+PIXELS_PER_TURN = 1_000_000
+"""A large image is predicted in parts, so that training is not held up for long."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """Classes (uint8, shape of the region) and probabilities (float16, K × region) of a part."""
+
+    region: Region
+    classes: npt.NDArray[np.uint8]
+    probabilities: npt.NDArray[np.float16]
+
+
+class Answers:
+    """Sweeps over the image part by part, asking the instant classifiers and the network.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    pixels : ndarray of float32, shape (C, [Z,] Y, X)
+        Normalised.
+    invalid : ndarray of bool, or None
+        Pixels that become background.
+    instant : bool
+        Whether there are instant classifiers.
+    seed : int
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        pixels: npt.NDArray[np.float32],
+        invalid: npt.NDArray[np.bool_] | None,
+        instant: bool,
+        seed: int,
+    ) -> None:
+        self._trainer = trainer
+        self._pixels = pixels
+        self._invalid = invalid
+        self._wants_instant = instant
+        self._seed = seed
+        self._instant: InstantClassifier | None = None
+        self._unvoted: list[Region] = []
+        self._sweep: list[Region] = []
+
+    @property
+    def has_instant(self) -> bool:
+        """Whether there is an answer without the network."""
+        return self._instant is not None
+
+    def use(self, scribbles: ScribbleSnapshot) -> None:
+        """Fit the instant classifiers to new strokes, and begin a new sweep."""
+        self._strokes = scribbles.dense()
+        if self._wants_instant:
+            self._instant = InstantClassifier(
+                self._pixels,
+                scribbles,
+                self._trainer.n_classes,
+                self._seed,
+                torch.get_num_threads(),
+            )
+            self.restart(vote=True)
+
+    def restart(self, vote: bool = False) -> None:
+        """Begin a new sweep; with `vote` the instant classifiers are asked once more."""
+        self._sweep = self._trainer.regions()
+        if vote and self._instant is not None:
+            self._unvoted = list(self._sweep)
+
+    def turn(self) -> list[Region]:
+        """Return what is to be predicted now: as much of the sweep as a turn affords."""
+        if not self._sweep:
+            self.restart()
+        taken: list[Region] = []
+        pixels = 0
+        while self._sweep and pixels < PIXELS_PER_TURN:
+            taken.append(self._sweep.pop(0))
+            pixels += math.prod(s.stop - s.start for s in taken[-1])
+        return taken
+
+    @property
+    def sweep_is_over(self) -> bool:
+        """Whether every part has had its turn."""
+        return not self._sweep
+
+    def predict(self, region: Region, ask_network: bool = True) -> Answer | None:
+        """Let whoever has not voted on a part vote, then the network; None if not finite."""
+        probabilities = None
+        if self._instant is not None and region in self._unvoted:
+            vote = torch.from_numpy(self._instant.predict(region))
+            probabilities = self._trainer.pseudo_labels.vote(region, vote)
+            self._unvoted.remove(region)
+        if ask_network:
+            probabilities = self._trainer.predict(region)
+        if probabilities is None or not bool(torch.isfinite(probabilities).all()):
+            return None  # the last good prediction stays
+        classes = probabilities.argmax(dim=0).to(torch.uint8).cpu().numpy()
+        strokes = self._strokes[region]
+        classes = np.where(strokes == IGNORED_CLASS, classes, strokes).astype(np.uint8)
+        if self._invalid is not None:
+            classes[self._invalid[region]] = 0
+        return Answer(region, classes, probabilities.half().cpu().numpy())
