@@ -14,6 +14,7 @@ import queue
 import sys
 import threading
 import traceback
+from pathlib import Path
 from typing import IO, Any, NoReturn
 
 import numpy as np
@@ -70,6 +71,7 @@ class Worker:
         if self._waiting.empty():  # who has pressed Train already does not wait for a rehearsal
             warm_up()
         self._reply(WorkerReady(devices=available_devices(), description=describe(choose_device())))
+        give_way()
         while True:
             start = self._waiting.get()
             if start.session == self._newest:
@@ -195,21 +197,27 @@ def warm_up() -> None:
     trainer.release()
 
 
-def give_way() -> None:
-    """Let the GUI go first: at its frames the worker waits.
+def be_nice() -> None:
+    """Run at a lower priority than the GUI."""
+    with contextlib.suppress(OSError, AttributeError):  # no such call on Windows
+        os.nice(NICENESS)
 
-    On Linux the idle policy keeps the event loop nearly as quiet as without us. On a machine
-    that is busy already it would starve, so there it is only niceness.
+
+def give_way() -> None:
+    """Run only when nobody else wants to, so that the event loop stays as quiet as without us.
+
+    Linux only. Not from the start, or a viewer that is still drawing itself would hold up the
+    imports; and not on a machine that is busy already, where it would starve.
     """
     with contextlib.suppress(OSError, AttributeError):  # no such call, or not allowed
-        os.nice(NICENESS)
         if os.getloadavg()[0] < (os.cpu_count() or 1):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            for task in Path("/proc/self/task").iterdir():  # the policy belongs to each thread
+                os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
 
 
 def main() -> None:
     """Serve standard input and output at low priority."""
-    give_way()
+    be_nice()
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # Whatever is printed from now on must not print into the replies.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
