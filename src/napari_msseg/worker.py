@@ -44,6 +44,8 @@ from napari_msseg.wire import Codec
 
 NICENESS = 10
 """The GUI comes first."""
+FIRST_COMMAND_SECONDS = 0.05
+"""What the reading thread needs to find a command that lies in the pipe already."""
 
 
 class Worker:
@@ -59,6 +61,7 @@ class Worker:
         self._replies = replies
         self._waiting: queue.SimpleQueue[StartSession] = queue.SimpleQueue()
         self._lock = threading.Lock()
+        self._has_work = threading.Event()
         self._newest = -1
         self._early: list[Any] = []
         self._session: Session | None = None
@@ -68,7 +71,9 @@ class Worker:
         """Run sessions; the process ends when the commands end."""
         reader = threading.Thread(target=self._read, daemon=True)
         reader.start()
-        if self._waiting.empty():  # who has pressed Train already does not wait for a rehearsal
+        torch.set_num_threads(live_threads())
+        # Who has pressed Train already does not wait for a rehearsal.
+        if not self._has_work.wait(FIRST_COMMAND_SECONDS):
             warm_up()
         self._reply(WorkerReady(devices=available_devices(), description=describe(choose_device())))
         give_way()
@@ -92,6 +97,7 @@ class Worker:
         with self._lock:
             if isinstance(command, StartSession):
                 self._newest = command.session
+                self._has_work.set()
                 if self._session is not None:
                     self._session.stop()
                 self._waiting.put(command)
@@ -187,7 +193,6 @@ def available_devices() -> tuple[str, ...]:
 
 def warm_up() -> None:
     """Take one small step, so that the first real one does not pay for torch's set-up."""
-    torch.set_num_threads(live_threads())
     image = np.zeros((1, 128, 128), np.float32)
     scribbles = ScribbleSnapshot.from_labels(np.tile([[1, 2]], (128, 64)).astype(np.uint8))
     resources = Resources(choose_device(), 1, (128, 128))
