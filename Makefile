@@ -14,7 +14,7 @@ INDEX = $(TORCH_INDEX_$(TORCH))
 INPUTS = pyproject.toml constraints.txt
 RUN_HEADLESS = $(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1400x900x24",)
 
-.PHONY: demo gui test lint bench-latency clean
+.PHONY: demo gui test lint clean
 
 demo: $(VENV)/.core  ## train on a real 2D and a real 3D image, no screen needed
 	$(VENV)/bin/napari-msseg demo --seconds $(SECONDS_TO_TRAIN)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from napari_msseg.instant import InstantClassifier
 from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
@@ -20,11 +21,11 @@ PIXELS_PER_TURN = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Classes (uint8, shape of the region) and probabilities (float16, K × region) of a part."""
+    """Classes (uint8, shape of the region) and probabilities (float32, K × region) of a part."""
 
     region: Region
     classes: npt.NDArray[np.uint8]
-    probabilities: npt.NDArray[np.float16]
+    probabilities: Tensor
 
 
 class Answers:
@@ -115,4 +116,4 @@ class Answers:
         classes = np.where(strokes == IGNORED_CLASS, classes, strokes).astype(np.uint8)
         if self._invalid is not None:
             classes[self._invalid[region]] = 0
-        return Answer(region, classes, probabilities.half().cpu().numpy())
+        return Answer(region, classes, probabilities)

@@ -315,11 +315,13 @@ class Session:
         answer = yield from self._with_memory(lambda: self._answers.predict(region, ask_network))
         if answer is None:
             return
+        wanted = self.config.probabilities  # nobody pays for the copy otherwise
+        sent = answer.probabilities.half().cpu().numpy() if wanted else None
         yield PredictionReady(
             **self._stamp(),
             start=tuple(s.start for s in region),
             classes=answer.classes,
-            probabilities=answer.probabilities if self.config.probabilities else None,
+            probabilities=sent,
             step=self._steps,
             last=last,
         )
