@@ -7,7 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
-NAMES = ("segment", "latency")
+NAMES = ("segment", "latency", "supervised")
 
 
 def main() -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import json
 import os
 import platform
@@ -9,17 +11,27 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "numpy", "scikit-image", "scikit-learn", "napari")
+import napari_msseg
+
+PACKAGES = ("torch", "numpy", "scikit-image", "scikit-learn", "napari",
+            "monai", "segmentation-models-pytorch")  # fmt: skip
 
 
 def commit() -> str:
     """Return the commit of the working tree, marked where files differ from it."""
     git = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def digest(modules: tuple[str, ...]) -> str:
+    """Return a fingerprint of modules of the package: results outlive commits that spare them."""
+    package = Path(napari_msseg.__file__).parent
+    sources = (ast.dump(ast.parse((package / f"{name}.py").read_text())) for name in modules)
+    return hashlib.sha256("\n".join(sources).encode()).hexdigest()[:16]
 
 
 def machine() -> dict[str, Any]:
@@ -29,13 +41,20 @@ def machine() -> dict[str, Any]:
     if cpuinfo.exists():
         names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
         model = names[0].split(":")[1].strip() if names else model
-    versions = {name: version(name) for name in PACKAGES}
+    versions = {name: _version(name) for name in PACKAGES}
     return {
         "cpu": model,
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         **versions,
     }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -48,13 +67,16 @@ class Record:
         JSON lines; None keeps nothing.
     configuration : dict
         What, beside the item, a result depends on.
+    code : str, optional
+        `digest` of what a result depends on. Default: the commit, so every change counts.
     """
 
     path: Path | None
     configuration: dict[str, Any]
+    code: str | None = None
 
     def find(self, **unit: Any) -> dict[str, Any] | None:
-        """Return the result of this unit of work at this commit, if it was done before."""
+        """Return the result of this unit of work with this code, if it was done before."""
         if self.path is None or not self.path.exists():
             return None
         key = self._key(unit)
@@ -67,7 +89,8 @@ class Record:
     def append(self, unit: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
         """Write one result and return its whole line."""
         command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
-        entry = {**self._key(unit), **result, "machine": machine(), "command": command}
+        about = {"machine": machine(), "command": command}
+        entry = {**self._key(unit), "commit": commit(), **result, **about}
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a") as file:
@@ -75,6 +98,7 @@ class Record:
         return entry
 
     def _key(self, unit: dict[str, Any]) -> dict[str, Any]:
-        entry = {"commit": commit(), "configuration": self.configuration, **unit}
+        code = {"commit": commit()} if self.code is None else {"code": self.code}
+        entry = {**code, "configuration": self.configuration, **unit}
         plain: dict[str, Any] = json.loads(json.dumps(entry))  # tuples become lists, as on file
         return plain

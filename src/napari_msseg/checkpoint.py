@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -27,16 +28,20 @@ class Checkpoint:
     config : ModelConfig
     weights : dict of str to Tensor
         A state dict, on the CPU.
+    label_values : tuple of int
+        What each class was called in the label images that it learned from, class 0 first.
+        Empty: the classes themselves.
     """
 
     config: ModelConfig
     weights: dict[str, Tensor]
+    label_values: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, model: MSNet) -> Checkpoint:
+    def of(cls, model: MSNet, label_values: tuple[int, ...] = ()) -> Checkpoint:
         """Copy the weights of a model to the CPU."""
         weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
-        return cls(model.config, weights)
+        return cls(model.config, weights, label_values)
 
     def build(self) -> MSNet:
         """Return a network with these weights."""
@@ -47,6 +52,8 @@ class Checkpoint:
     def save(self, path: Path | str) -> None:
         """Write atomically to a ``.safetensors`` file."""
         metadata = {"format": FORMAT, "config": json.dumps(to_mapping(self.config))}
+        if self.label_values:
+            metadata["label_values"] = json.dumps(self.label_values)
         weights = {k: v.contiguous() for k, v in self.weights.items()}
         with atomic_path(Path(path)) as temporary:
             temporary.write_bytes(safetensors.torch.save(weights, metadata))
@@ -72,9 +79,19 @@ class Checkpoint:
             raise InputError(f"{path} is not a model of napari-msseg")
         try:
             config = from_mapping(ModelConfig, json.loads(metadata["config"]))
-            checkpoint = cls(config, weights)
+            values = json.loads(metadata.get("label_values", "[]"))
+            checkpoint = cls(config, weights, _label_values(values, config.n_classes))
             checkpoint.build()
-        except (KeyError, ValueError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             first = str(error).splitlines()[0]
             raise InputError(f"the weights in {path} do not fit its own header: {first}") from None
         return checkpoint
+
+
+def _label_values(values: Any, n_classes: int) -> tuple[int, ...]:
+    """Check what the header calls the classes; ValueError where it makes no sense."""
+    if not isinstance(values, list) or not all(type(v) is int for v in values):
+        raise ValueError("its label values are not whole numbers")
+    if values and (len(values) != n_classes or len(set(values)) != n_classes):
+        raise ValueError(f"the label values {values} do not name {n_classes} classes")
+    return tuple(values)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any, TypeVar, cast, get_type_hints
 
 from napari_msseg.errors import InputError
@@ -20,6 +20,13 @@ def require(condition: bool, message: str) -> None:
     """Raise `InputError` with `message` unless `condition` holds."""
     if not condition:
         raise InputError(message)
+
+
+class Normalisation(StrEnum):
+    """Of features. Neither takes statistics over the image that is predicted."""
+
+    NONE = "none"
+    BATCH = "batch"
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,8 @@ class ModelConfig:
         Features inside K as a multiple of those outside. [o]
     embedding_dim : int
         Length D of the embeddings of the projection heads. [o]
+    normalisation : Normalisation
+        Of the features inside K and K*, the head and the tail. [o]
     """
 
     ndim: int = 2
@@ -53,6 +62,7 @@ class ModelConfig:
     inner_kernel: int = 1
     expansion: float = 1.0
     embedding_dim: int = 16
+    normalisation: Normalisation = Normalisation.NONE
 
     def __post_init__(self) -> None:
         require(self.ndim in (2, 3), f"ndim must be 2 or 3, not {self.ndim}")
@@ -154,6 +164,115 @@ class TrainConfig:
         require(0 <= self.average_decay < 1, "average_decay must lie in [0, 1)")
 
 
+class Loss(StrEnum):
+    """What supervised training minimises."""
+
+    DICE = "dice"
+    CROSS_ENTROPY = "ce"
+    BOTH = "both"
+
+
+class Schedule(StrEnum):
+    """How the learning rate falls during supervised training."""
+
+    COSINE = "cosine"
+    STEP = "step"
+    CONSTANT = "constant"
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of a training image: one resampling, then the intensities.
+
+    Ours: the paper does not say what it did.
+
+    Parameters
+    ----------
+    flips : bool
+        Mirror every axis, turn by quarters in the plane. Right for cells, wrong for organs.
+    rotation : float
+        Largest angle in the plane, degrees.
+    scale : float
+        Largest change of size, as a factor above 1.
+    elastic : float
+        Standard deviation of a smooth random displacement, pixels.
+    intensity : float
+        Largest change of contrast and brightness, as a share of the normalised range.
+    """
+
+    flips: bool = True
+    rotation: float = 180.0
+    scale: float = 1.2
+    elastic: float = 1.0
+    intensity: float = 0.2
+
+    def __post_init__(self) -> None:
+        require(0 <= self.rotation <= 180, "rotation must lie in 0…180 degrees")
+        require(self.scale >= 1, "scale must be at least 1")
+        require(self.elastic >= 0, "elastic must not be negative")
+        require(0 <= self.intensity < 1, "intensity must lie in [0, 1)")
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """Supervised training on images and their label images.
+
+    Parameters
+    ----------
+    model : ModelConfig
+        Template: channels of the images and number of classes are filled in.
+    steps : int
+        Length of the training.
+    batch_size : int
+    patch_shape : tuple of int
+        Shape of a training crop in pixels.
+    loss : Loss
+        The paper: soft multi-class Dice. [p] With cross-entropy beside it: [o].
+    schedule : Schedule
+        The paper: step decay, × 0.8 every 200 steps. [p]
+    learning_rate, weight_decay : float
+        Of Adam with decoupled weight decay.
+    average_decay : float
+        Decay of the averaged weights that predict. [o]
+    augment : AugmentConfig
+    validation_period : int
+        Steps between two validations.
+    patience : int
+        Validations without a better score after which it stops; 0: never before the end.
+    seed : int
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    steps: int = 1000
+    batch_size: int = 8
+    patch_shape: tuple[int, ...] = (128, 128)
+    loss: Loss = Loss.BOTH
+    schedule: Schedule = Schedule.COSINE
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    average_decay: float = 0.99
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    validation_period: int = 50
+    patience: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, "steps must be at least 1")
+        require(self.batch_size >= 1, "batch_size must be at least 1")
+        require(len(self.patch_shape) == self.model.ndim, "patch_shape must fit model.ndim")
+        stride = 2 ** (len(self.model.channels) - 1)
+        require(
+            all(side >= stride and side % stride == 0 for side in self.patch_shape),
+            f"sides of a patch must be multiples of {stride}, the stride of the coarsest grid",
+        )
+        require(self.learning_rate > 0, "learning_rate must be positive")
+        require(self.weight_decay >= 0, "weight_decay must not be negative")
+        require(0 <= self.average_decay < 1, "average_decay must lie in [0, 1)")
+        require(self.validation_period >= 1, "validation_period must be at least 1")
+        require(self.patience >= 0, "patience must not be negative")
+        require(self.seed >= 0, "seed must not be negative")
+
+
 @dataclass(frozen=True)
 class SessionConfig:
     """Everything a session needs beside the image and the scribbles.
@@ -219,6 +338,20 @@ def default_config(ndim: int) -> SessionConfig:
         model=ModelConfig(ndim=3, channels=(8, 16, 24)),
         train=TrainConfig(batch_size=2, patch_shape=(16, 64, 64)),
         tile_shape=(32, 128, 128),
+    )
+
+
+def default_supervised_config(ndim: int) -> SupervisedConfig:
+    """Return the defaults of supervised training for images (2) or volumes (3)."""
+    if ndim == 2:
+        return SupervisedConfig(
+            model=ModelConfig(channels=(16, 24, 32, 48, 64), normalisation=Normalisation.BATCH)
+        )
+    return SupervisedConfig(
+        model=ModelConfig(ndim=3, channels=(16, 24, 32, 48), normalisation=Normalisation.BATCH),
+        batch_size=2,
+        patch_shape=(48, 64, 48),
+        augment=AugmentConfig(flips=False, rotation=15.0, elastic=2.0),
     )
 
 

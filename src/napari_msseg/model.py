@@ -15,8 +15,8 @@ l has its own operator N_l and step size τ_l, and uses the same ones wherever i
     smooth     again
 
 2D and 3D are the same code with other convolutions. Nothing but convolutions and pointwise
-functions: predictions do not depend on how an image is cut into tiles. Shape letters:
-B batch, C features, K classes, [Z,] Y, X space.
+functions when it predicts: predictions do not depend on how an image is cut into tiles.
+Shape letters: B batch, C features, K classes, [Z,] Y, X space.
 
 Source: "Interpretable small training set image segmentation network originated from multi-grid
 variational model"; the formulas that are lost there are reconstructed in docs/method.md.
@@ -25,16 +25,23 @@ variational model"; the formulas that are lost there are reconstructed in docs/m
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_msseg.config import ModelConfig
+from napari_msseg.config import ModelConfig, Normalisation
+from napari_msseg.fused import centred_softmax, channel_softmax
 
 CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+BATCH_EPSILON, BATCH_MOMENTUM = 1e-5, 0.1
+CONVOLVE = {2: F.conv2d, 3: F.conv3d}
 INTERPOLATION = {2: "bilinear", 3: "trilinear"}
+
+Watch = Callable[[int, Tensor, Tensor | None, Tensor, Tensor], None]
+"""Is shown a grid when it is solved: level, f, g (None: 0), N(u) − g at the start, u."""
 
 
 def conv(
@@ -42,6 +49,58 @@ def conv(
 ) -> nn.Conv2d | nn.Conv3d:
     """Return a convolution with "same" padding in the dimensions of the configuration."""
     return CONV[config.ndim](c_in, c_out, size, padding=size // 2, bias=bias, groups=groups)
+
+
+class SharedBatchNorm(nn.Module):
+    """Batch normalisation with one set of statistics for a whole V-cycle.
+
+    A grid applies its operator several times in a cycle. Only the first application takes the
+    statistics of the batch, the others reuse them: N_l is one and the same function wherever
+    the cycle needs it, as FAS demands, and the running averages that predict are of what they
+    are used for. `begin_cycle` forgets the statistics of the cycle before.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self._of_cycle: tuple[Tensor, Tensor] | None = None
+
+    def begin_cycle(self) -> None:
+        """Take new statistics at the next application."""
+        self._of_cycle = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x (B, C, [Z,] Y, X) channel by channel."""
+        mean, var = self._statistics(x)
+        scale = self.weight * torch.rsqrt(var + BATCH_EPSILON)
+        shift = self.bias - mean * scale
+        each = (1, -1, *[1] * (x.ndim - 2))
+        return x * scale.to(x.dtype).view(each) + shift.to(x.dtype).view(each)
+
+    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.training:
+            return self.running_mean, self.running_var
+        if self._of_cycle is None:
+            over = [0, *range(2, x.ndim)]
+            var, mean = torch.var_mean(x.float(), over, correction=0)
+            with torch.no_grad():
+                self.running_mean.lerp_(mean, BATCH_MOMENTUM)
+                self.running_var.lerp_(var, BATCH_MOMENTUM)
+            self._of_cycle = mean, var
+        return self._of_cycle
+
+
+def normalise(config: ModelConfig, channels: int) -> nn.Module:
+    """Return the normalisation that the configuration asks for."""
+    if config.normalisation == Normalisation.BATCH:
+        return SharedBatchNorm(channels)
+    return nn.Identity()
 
 
 class Regulariser(nn.Module):
@@ -58,12 +117,32 @@ class Regulariser(nn.Module):
         self.k_out = conv(config, inner, inner, config.inner_kernel)
         self.k_adjoint_in = conv(config, inner, inner, config.inner_kernel)
         self.k_adjoint_out = conv(config, inner, channels, 3)
+        self.norm = normalise(config, inner)
+        self.norm_adjoint = normalise(config, inner)
+        with torch.no_grad():  # begin near the identity, where every step size is stable
+            self.k_adjoint_out.weight.mul_(0.1)
 
     def forward(self, u: Tensor) -> Tensor:
         """Map u (B, C, [Z,] Y, X) to K*(K u) of the same shape."""
-        k_u = self.k_out(F.relu(self.k_in(u)))
-        out: Tensor = self.k_adjoint_out(F.relu(self.k_adjoint_in(k_u)))
+        inner = F.relu(self.norm(self.k_in(u)), inplace=True)
+        inner = F.relu(self.norm_adjoint(self._between(inner)), inplace=True)
+        out: Tensor = self.k_adjoint_out(inner)
         return out
+
+    def _between(self, x: Tensor) -> Tensor:
+        """Apply the last convolution of K and the first of K*, which nothing separates.
+
+        Where both are 1×1 they are one, whose matrix is the product of theirs.
+        """
+        first, second = self.k_out, self.k_adjoint_in
+        if self.k_out.kernel_size[0] > 1:
+            out: Tensor = second(first(x))
+            return out
+        assert first.bias is not None
+        assert second.bias is not None
+        a, b = first.weight.flatten(1), second.weight.flatten(1)
+        bias = torch.addmv(second.bias, b, first.bias)
+        return CONVOLVE[x.ndim - 2](x, (b @ a).view(second.weight.shape), bias)
 
 
 class RegionWeights(nn.Module):
@@ -88,17 +167,24 @@ class RegionWeights(nn.Module):
 
     def v_step(self, misfit: Tensor, w_old: Tensor) -> Tensor:
         """Return softmax over channels of the learned eq. 12; all shapes (B, C, [Z,] Y, X)."""
-        w: Tensor = (self.fidelity(misfit) + self.length(w_old)).softmax(dim=1)
-        return w
+        return channel_softmax(self.fidelity(misfit) + self.length(w_old))
 
     def forward(self, u: Tensor, f: Tensor) -> Tensor:
         """Return w(u, f): one v-step from the v-step without a length term.
 
         So w is a function of u alone, which a fixed point of the V-cycle needs.
         """
-        fidelity = self.fidelity((u - f).square())
-        w: Tensor = (fidelity + self.length(fidelity.softmax(dim=1))).softmax(dim=1)
-        return w
+        return self.of_misfit((u - f).square())
+
+    def of_misfit(self, misfit: Tensor) -> Tensor:
+        """Return w where (u − f)² is known."""
+        # Softmax does not see what all channels have in common: taken off the weights, it
+        # costs nothing, and exponentials stay in range.
+        weight = self.fidelity.weight - self.fidelity.weight.mean(dim=0, keepdim=True)
+        assert self.fidelity.bias is not None
+        bias = self.fidelity.bias - self.fidelity.bias.mean()
+        fidelity = CONVOLVE[misfit.ndim - 2](misfit, weight, bias)
+        return centred_softmax(fidelity + self.length(centred_softmax(fidelity)))
 
 
 class Grid(nn.Module):
@@ -126,14 +212,15 @@ class Grid(nn.Module):
 
     def forward(self, u: Tensor, f: Tensor) -> Tensor:
         """Evaluate N(u) = w(u, f) ⊙ (u − f) + K*(K u)."""
-        out: Tensor = self.weights(u, f) * (u - f) + self.regulariser(u)
-        return out
+        difference = u - f
+        w = self.weights.of_misfit(difference.square())
+        return torch.addcmul(self.regulariser(u), w, difference)
 
     def relax(self, u: Tensor, defect: Tensor) -> Tensor:
         """Return u − τ · defect, where defect = N(u) − g (eq. 13)."""
         # In one dtype: mixing bfloat16 with a float32 τ would make all of u float32, at twice
         # the cost of a step.
-        return torch.addcmul(u, self.step_size.to(u.dtype), defect, value=-1)
+        return u - self.step_size.to(u.dtype) * defect
 
     def prolong(self, correction: Tensor) -> Tensor:
         """Interpolate a correction from the next coarser grid to this one."""
@@ -160,9 +247,11 @@ class MSNet(nn.Module):
         self.grids = nn.ModuleList(
             Grid(config, here, coarser) for here, coarser in zip(c, (*c[1:], None), strict=True)
         )
+        self.head_norm = normalise(config, c[0])
         self.tail = nn.Sequential(
             conv(config, c[0], c[0], 3), nn.ReLU(), conv(config, c[0], config.n_classes, 1)
         )
+        self.tail_norm = normalise(config, c[0])
 
     @property
     def total_stride(self) -> int:
@@ -173,35 +262,67 @@ class MSNet(nn.Module):
         """Return grid l, 0 the finest."""
         return cast("Grid", self.grids[level])
 
-    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, x: Tensor, watch: Watch | None = None) -> tuple[Tensor, list[Tensor]]:
         """Map x (B, C_in, [Z,] Y, X) to logits (B, K, [Z,] Y, X) and u_l of every grid.
 
-        The sizes of x must be multiples of `total_stride`.
+        The sizes of x must be multiples of `total_stride`. `watch` is shown every grid.
         """
-        f = self.head(x)  # B C Y X
+        self._forget_statistics()
+        f = self.head_norm(self.head(x))  # B C Y X
         solutions: list[Tensor] = []
-        u = self.v_cycle(0, f, f, torch.zeros_like(f), self.grid(0)(f, f), solutions)
-        return self.tail(u), solutions[::-1]
+        # Where u = f the fidelity vanishes, whatever w is: N(f) = K*(K f).
+        u = self.v_cycle(0, f, f, None, self.grid(0).regulariser(f), solutions, watch)
+        logits = self.to_logits(u)
+        self._forget_statistics()  # they hold the graph of this cycle
+        return logits, solutions[::-1]
+
+    def _forget_statistics(self) -> None:
+        for module in self.modules():
+            if isinstance(module, SharedBatchNorm):
+                module.begin_cycle()
+
+    def to_logits(self, u: Tensor) -> Tensor:
+        """Map u_1 (B, C, [Z,] Y, X) to logits (B, K, [Z,] Y, X)."""
+        first, activation, last = self.tail
+        logits: Tensor = last(activation(self.tail_norm(first(u))))
+        return logits
 
     def v_cycle(
-        self, level: int, u: Tensor, f: Tensor, g: Tensor, n: Tensor, solutions: list[Tensor]
+        self,
+        level: int,
+        u: Tensor,
+        f: Tensor,
+        g: Tensor | None,
+        n: Tensor,
+        solutions: list[Tensor],
+        watch: Watch | None = None,
     ) -> Tensor:
         """Solve N_l(u) = g by FAS, starting at u, where n = N_l(u) is known already.
 
-        Appends the solution of every grid from the coarsest up to `solutions`.
+        `g` may be None for 0.
+
+        Appends the solution of every grid from the coarsest up to `solutions`, and shows each
+        to `watch`.
         """
         grid = self.grid(level)
+        start = n
+
+        def defect(n: Tensor) -> Tensor:
+            return n if g is None else n - g
+
         for i in range(self.config.relaxations):
-            u = grid.relax(u, (n if i == 0 else grid(u, f)) - g)
+            u = grid.relax(u, defect(n if i == 0 else grid(u, f)))
         if level + 1 < len(self.grids):
             u_hat, f_hat = grid.restrict(u), grid.restrict(f)  # B C' Y/2 X/2
             n_hat = self.grid(level + 1)(u_hat, f_hat)
-            g_hat = grid.restrict(g - grid(u, f)) + n_hat
-            u_coarse = self.v_cycle(level + 1, u_hat, f_hat, g_hat, n_hat, solutions)
+            g_hat = n_hat - grid.restrict(defect(grid(u, f)))
+            u_coarse = self.v_cycle(level + 1, u_hat, f_hat, g_hat, n_hat, solutions, watch)
             u = u + grid.prolong(u_coarse - u_hat)
         for _ in range(self.config.relaxations):
-            u = grid.relax(u, grid(u, f) - g)
+            u = grid.relax(u, defect(grid(u, f)))
         solutions.append(u)
+        if watch:
+            watch(level, f, g, defect(start), u)
         return u
 
 

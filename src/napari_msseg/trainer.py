@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from napari_msseg import losses
+from napari_msseg.averaging import averaged
 from napari_msseg.checkpoint import Checkpoint
 from napari_msseg.config import ContrastiveConfig, ModelConfig, TrainConfig
 from napari_msseg.devices import autocast, memory_format
@@ -132,7 +132,7 @@ class Trainer:
         """Take a network over: its heads, optimiser, average and pseudo-labels start afresh."""
         device = self.resources.device
         c = network.config
-        self.model = network.to(device)
+        self.model = network.to(device).train()
         self.model.to(memory_format=memory_format(c.ndim))  # type: ignore[call-overload]
         self._image = self._image.to(device)
         self._heads = nn.ModuleDict(
@@ -145,7 +145,7 @@ class Trainer:
         self._optimiser = torch.optim.AdamW(
             parameters, lr=self.config.learning_rate, weight_decay=self.config.weight_decay
         )
-        self._average = AveragedModel(self.model, avg_fn=self._average_weights)
+        self._average = averaged(self.model, self.config.average_decay)
         self.pseudo_labels = PseudoLabels(
             c.n_classes, self._padded_shape, self.config.ensemble_alpha, device
         )
@@ -159,13 +159,7 @@ class Trainer:
 
     @property
     def _averaged_model(self) -> MSNet:
-        return cast("MSNet", self._average.module)
-
-    def _average_weights(self, average: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
-        """Exponential moving average that forgets the first random weights quickly."""
-        n = int(count)
-        decay = min(self.config.average_decay, (1 + n) / (10 + n))
-        return average + (new - average) * (1 - decay)
+        return cast("MSNet", self._average.module).eval()
 
     def set_progress(self, fraction: float) -> None:
         """Say how much of a known budget is used: the learning rate falls to 0 towards its end.

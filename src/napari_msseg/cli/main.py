@@ -8,28 +8,13 @@ from typing import Annotated
 
 import typer
 
+from napari_msseg.cli import supervised_commands
+from napari_msseg.cli.app import Axes, Device, Report, Seed, Spacing, app
 from napari_msseg.cli.exits import exit_codes
 
+__all__ = ["app", "main", "supervised_commands"]
+
 DEFAULT_SECONDS = 30.0
-LARGEST_SEED = 2**32 - 1
-
-app = typer.Typer(
-    help="Segment images and volumes from a few scribbles.",
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-
-Seed = Annotated[
-    int,
-    typer.Option(metavar="N", min=0, max=LARGEST_SEED, help="Seed of every random choice."),
-]
-Device = Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1 or mps.")]
-Report = Annotated[
-    str | None,
-    typer.Option(metavar="REPORT", help="Write a JSON report to this file; - is standard output."),
-]
 
 
 def _show_version(wanted: bool) -> None:
@@ -81,16 +66,8 @@ def segment_command(
         typer.Option(metavar="N", help="Train for so many steps: gives the same mask again."),
     ] = None,
     device: Device = "auto",
-    spacing: Annotated[
-        str | None,
-        typer.Option(metavar="Z,Y,X", help="Pixel size (2D: Y,X); wins over the file's own."),
-    ] = None,
-    axes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="AXES", help="Axes of the image, e.g. CZYX; wins over the file's own."
-        ),
-    ] = None,
+    spacing: Spacing = None,
+    axes: Axes = None,
     probabilities: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the probability of each class (TIFF or NIfTI)."),

@@ -118,14 +118,20 @@ class BarDisplay:
 
 
 @contextmanager
-def watching(seconds: float | None, steps: int | None) -> Iterator[Watch]:
-    """Yield the `on_event` of a training that ends after `seconds` or `steps`."""
-    budget = Budget(seconds, steps)
+def showing() -> Iterator[Display]:
+    """Yield where progress is shown: a bar on a terminal, lines anywhere else."""
     console = Console(stderr=True)
     # rich believes in a terminal where FORCE_COLOR is set; a log file is none all the same
     if not sys.stderr.isatty() or console.is_dumb_terminal:
-        yield Watch(PlainDisplay(), budget)
+        yield PlainDisplay()
         return
     columns = (BarColumn(16), TextColumn("{task.fields[text]}", markup=False))
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
-        yield Watch(BarDisplay(progress), budget)
+        yield BarDisplay(progress)
+
+
+@contextmanager
+def watching(seconds: float | None, steps: int | None) -> Iterator[Watch]:
+    """Yield the `on_event` of a training that ends after `seconds` or `steps`."""
+    with showing() as display:
+        yield Watch(display, Budget(seconds, steps))

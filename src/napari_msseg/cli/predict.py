@@ -1,0 +1,183 @@
+"""``napari-msseg predict``: a trained network on one image or on many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_msseg.cli.exits import say
+from napari_msseg.cli.report import environment, file_of, image_fields, write_report
+from napari_msseg.cli.segment import parse_spacing
+from napari_msseg.cli.targets import check_distinct, check_mask, check_probabilities
+from napari_msseg.errors import InputError
+from napari_msseg.io import read_image, write_mask, write_probabilities
+from napari_msseg.io.atomic import check_target
+from napari_msseg.io.formats import PICTURES, READABLE, Format, format_of
+from napari_msseg.io.guard import naming
+from napari_msseg.io.pairs import image_files, stem
+from napari_msseg.preprocessing import normalise
+
+if TYPE_CHECKING:
+    import torch
+
+    from napari_msseg.model import MSNet
+
+SUFFIXES = {Format.NIFTI: ".nii.gz", Format.OME_TIFF: ".ome.tif", Format.TIFF: ".tif"}
+"""Of a mask, by the format of its image; pictures get PNG."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, unchecked; the options of ``napari-msseg predict``."""
+
+    model: Path
+    inputs: tuple[Path, ...]
+    output: Path
+    probabilities: bool
+    spacing: str | None
+    axes: str | None
+    device: str
+    report: str | None
+
+
+@dataclass(frozen=True)
+class Task:
+    """An image and where its results go."""
+
+    image: Path
+    mask: Path
+    probabilities: Path | None
+
+
+def run(request: Request) -> None:
+    """Predict every image; one that cannot be is named, and the others are done all the same.
+
+    Raises
+    ------
+    InputError
+        If nothing could begin, or some images failed.
+    """
+    spacing = parse_spacing(request.spacing)
+    tasks = plan(request)
+    from napari_msseg.checkpoint import Checkpoint
+    from napari_msseg.devices import choose_device
+
+    device = choose_device(request.device)
+    checkpoint = Checkpoint.load(request.model)
+    network = checkpoint.build().to(device)
+    tasks[0].mask.parent.mkdir(exist_ok=True)
+    rows, failed = [], 0
+    for task in tasks:
+        try:
+            rows.append(_predict(task, request, spacing, network, checkpoint.label_values, device))
+        except InputError as error:
+            if len(tasks) == 1:
+                raise
+            failed += 1
+            rows.append({"image": str(task.image), "error": str(error)})
+            say(f"error: {error}")
+    if request.report is not None:
+        write_report({"model": str(request.model), "images": rows, **environment()}, request.report)
+    if failed:
+        others = "no mask is" if failed == len(tasks) else "the other masks are"
+        raise InputError(f"{failed} of {len(tasks)} images failed; {others} written")
+
+
+def plan(request: Request) -> list[Task]:
+    """Find the images and name their results.
+
+    Raises
+    ------
+    InputError
+        If there is no image, or two results would be one file.
+    """
+    folders = any(path.is_dir() for path in request.inputs)
+    for path in request.inputs:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+    images = [
+        f for path in request.inputs for f in (image_files(path) if path.is_dir() else [path])
+    ]
+    if not images:
+        raise InputError(f"{request.inputs[0]}: holds no image (TIFF, PNG, JPEG, BMP or NIfTI)")
+    if len(images) == 1 and not folders and not request.output.is_dir():
+        check_mask(request.output)
+        masks: Sequence[Path] = [request.output]
+    else:
+        _check_folder(request.output)
+        masks = [request.output / (stem(image) + _suffix(image)) for image in images]
+    tasks = [Task(i, m, _beside(m) if request.probabilities else None) for i, m in
+             zip(images, masks, strict=True)]  # fmt: skip
+    report = file_of(request.report)
+    if report is not None and report.parent != request.output:  # which may be yet to be made
+        check_target(report)
+    results = [path for task in tasks for path in (task.mask, task.probabilities)]
+    check_distinct((request.model, *images), (*results, report))
+    return tasks
+
+
+def _check_folder(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: is a file; name a folder for the masks of several images")
+    if not path.exists() and stem(path) != path.name:
+        raise InputError(f"{path}: is called as a file; name a folder for the masks")
+    check_target(path / "mask") if path.is_dir() else check_target(path)
+
+
+def _suffix(image: Path) -> str:
+    found = format_of(image, READABLE)
+    return ".png" if found in PICTURES else SUFFIXES[found]
+
+
+def _beside(mask: Path) -> Path:
+    """Return where the probabilities of a mask go; PNG does not hold them."""
+    suffix = mask.name[len(stem(mask)) :]
+    kept = suffix if suffix.lower() not in (".png",) else ".tif"
+    return mask.with_name(f"{stem(mask)}_probabilities{kept}")
+
+
+def _predict(
+    task: Task,
+    request: Request,
+    spacing: tuple[float, ...] | None,
+    network: MSNet,
+    label_values: tuple[int, ...],
+    device: torch.device,
+) -> dict[str, Any]:
+    from napari_msseg.labelled import labels_of
+    from napari_msseg.prediction import predict_probabilities
+
+    started = time.monotonic()
+    image = read_image(task.image, request.axes, spacing)
+    config = network.config
+    with naming(task.image):
+        pixels = normalise(image)
+        if (image.spatial_ndim, image.channels) != (config.ndim, config.in_channels):
+            raise InputError(
+                f"is {image.spatial_ndim}D with {image.channels} channels; the model was trained "
+                f"on {config.ndim}D with {config.in_channels}"
+            )
+    check_mask(task.mask, image)
+    if task.probabilities is not None:
+        check_probabilities(task.probabilities, image, config.n_classes)
+    probabilities = predict_probabilities(network, pixels.data, device)
+    classes = probabilities.argmax(axis=0).astype(np.uint8)
+    write_mask(task.mask, labels_of(classes, label_values), image)
+    if task.probabilities is not None:
+        write_probabilities(task.probabilities, probabilities, image)
+    seconds = time.monotonic() - started
+    share = 100 * np.count_nonzero(classes) / classes.size
+    say(f"{task.mask}: {share:.1f} % foreground, {seconds:.1f} s")
+    return {
+        "image": str(task.image),
+        "mask": str(task.mask),
+        "probabilities": None if task.probabilities is None else str(task.probabilities),
+        "foreground_share": round(share / 100, 6),
+        "seconds": round(seconds, 3),
+        **image_fields(image),
+    }

@@ -1,0 +1,167 @@
+"""Options of the commands around supervised training: train, predict, evaluate, explain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_msseg.cli.app import Axes, Device, Report, Seed, Spacing, app
+from napari_msseg.cli.exits import exit_codes
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Weights (.safetensors).")]
+
+
+@app.command("train")
+def train_command(
+    images: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IMAGES", help="Folder, image, or list (.csv: image,labels a line)."
+        ),
+    ],
+    labels: Annotated[
+        Path | None,
+        typer.Argument(metavar="[LABELS]", help="Folder or label image, named as the images."),
+    ] = None,
+    *,
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="MODEL", help="Weights to write (.safetensors)."),
+    ],
+    steps: Annotated[int, typer.Option(metavar="N", help="Training steps.")] = 1000,
+    loss: Annotated[str, typer.Option(metavar="L", help="dice, ce or both.")] = "both",
+    schedule: Annotated[
+        str,
+        typer.Option(metavar="S", help="Learning rate: cosine, step (x 0.8 a 200) or constant."),
+    ] = "cosine",
+    learning_rate: Annotated[
+        float | None, typer.Option(metavar="R", help="Largest learning rate.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(metavar="N", help="Crops a step.")] = None,
+    patch: Annotated[
+        str | None, typer.Option(metavar="Z,Y,X", help="Size of a crop in pixels (2D: Y,X).")
+    ] = None,
+    channels: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Features on each grid, fine to coarse.")
+    ] = None,
+    flips: Annotated[
+        bool | None,
+        typer.Option(
+            "--flips/--no-flips", help="Mirror crops at random. Default: images, not volumes."
+        ),
+    ] = None,
+    validation: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Images held out to choose the best weights. Default: a fifth of ten or more.",
+        ),
+    ] = None,
+    patience: Annotated[
+        int, typer.Option(metavar="N", help="Stop after N validations without gain; 0: never.")
+    ] = 0,
+    binary: Annotated[
+        bool, typer.Option("--binary", help="Every label above 0 is one class (objects).")
+    ] = False,
+    model: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Start from these weights.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the training that was stopped.")
+    ] = False,
+    axes: Axes = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    json: Report = None,
+) -> None:
+    """Train a network on images and their label images."""
+    with exit_codes():
+        from napari_msseg.cli.train import Request, run
+
+        run(
+            Request(
+                images=images,
+                labels=labels,
+                output=output,
+                steps=steps,
+                loss=loss,
+                schedule=schedule,
+                learning_rate=learning_rate,
+                batch=batch,
+                patch=patch,
+                channels=channels,
+                flips=flips,
+                validation=validation,
+                patience=patience,
+                binary=binary,
+                model=model,
+                resume=resume,
+                axes=axes,
+                device=device,
+                seed=seed,
+                report=json,
+            )
+        )
+
+
+@app.command("predict")
+def predict_command(
+    model: Model,
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help="Images, or folders of images.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="OUT", help="Mask of one image, or a folder for the masks."
+        ),
+    ],
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write a file of class probabilities too.")
+    ] = False,
+    spacing: Spacing = None,
+    axes: Axes = None,
+    device: Device = "auto",
+    json: Report = None,
+) -> None:
+    """Segment images with a trained network."""
+    with exit_codes():
+        from napari_msseg.cli.predict import Request, run
+
+        run(Request(model, tuple(inputs), output, probabilities, spacing, axes, device, json))
+
+
+@app.command("evaluate")
+def evaluate_command(
+    prediction: Annotated[Path, typer.Argument(metavar="PRED", help="Mask, or folder of masks.")],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="Label image, or folder.")],
+    spacing: Spacing = None,
+    instances: Annotated[
+        bool,
+        typer.Option("--instances", help="TRUTH numbers objects: score foreground and mDice."),
+    ] = False,
+    json: Report = None,
+) -> None:
+    """Score masks against label images: Acc, IoU, mIoU, DSC, surface distance."""
+    with exit_codes():
+        from napari_msseg.cli.evaluate import run
+
+        run(prediction, truth, spacing, instances, json)
+
+
+@app.command("explain")
+def explain_command(
+    model: Model,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image or a volume.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the images.")
+    ],
+    axes: Axes = None,
+) -> None:
+    """Write what the network computed on every grid: u, w and the residual, as images."""
+    with exit_codes():
+        from napari_msseg.cli.explain import run
+
+        run(model, image, output, axes)

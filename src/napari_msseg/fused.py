@@ -1,0 +1,68 @@
+"""Pointwise operations in the layout of the convolutions.
+
+torch's softmax over channels writes its result channel by channel whatever the layout of its
+input. Everything after it then runs through two layouts at once, at several times the cost
+(docs/experiments.md). What is here keeps to the layout: sums over channels are 1×1
+convolutions with ones, the fastest reduction over the innermost axis that there is on a CPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LARGEST_EXPONENT = 80.0
+"""e⁸⁰ fits float32 and bfloat16, and so does the sum of hundreds of them."""
+
+
+def channel_sum(x: Tensor, factor: float = 1.0) -> Tensor:
+    """Return `factor` times the sum over channels, in every channel; shape (B, C, [Z,] Y, X)."""
+    c = x.shape[1]
+    weight = torch.full((c, c, *[1] * (x.ndim - 2)), factor, dtype=x.dtype, device=x.device)
+    total: Tensor = (F.conv2d if x.ndim == 4 else F.conv3d)(x, weight)
+    return total
+
+
+class CentredSoftmax(torch.autograd.Function):
+    """Softmax over channels that keeps dtype and layout, and takes nothing off first."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Map x (B, C, [Z,] Y, X), nowhere large, to weights of that shape that add up to 1."""
+        e = x.exp()
+        w = e.div_(channel_sum(e))
+        ctx.save_for_backward(w)
+        return w
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        """Return w (g − Σ g w)."""
+        (w,) = ctx.saved_tensors
+        gw = grads[0] * w
+        gradient: Tensor = gw.addcmul_(channel_sum(gw), w, value=-1)
+        return gradient
+
+
+def centred_softmax(x: Tensor) -> Tensor:
+    """Return the softmax over channels of x (B, C, [Z,] Y, X), in its dtype and layout.
+
+    `x` must be about centred, as where the mean over channels is 0: some channel of every pixel
+    is then not far below 0. Where a value is too large to exponentiate, torch's own softmax
+    takes over.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        if x.device.type == "cpu" and float(x.detach().amax()) <= LARGEST_EXPONENT:
+            w: Tensor = CentredSoftmax.apply(x)  # type: ignore[no-untyped-call]
+            return w
+        layout = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
+        if not x.is_contiguous(memory_format=layout):
+            layout = torch.contiguous_format
+        return x.softmax(dim=1).contiguous(memory_format=layout)
+
+
+def channel_softmax(x: Tensor) -> Tensor:
+    """Return the softmax over channels of any x (B, C, [Z,] Y, X), in its dtype and layout."""
+    return centred_softmax(x - channel_sum(x, 1 / x.shape[1]))

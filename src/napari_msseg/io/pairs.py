@@ -1,0 +1,164 @@
+"""Which label image belongs to which image: two folders, two files, or a list."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_msseg.errors import InputError
+from napari_msseg.io.formats import READABLE, Format
+from napari_msseg.io.guard import require_file
+
+LABEL_ENDINGS = ("_labels", "_label", "_masks", "_mask", "_seg", "_gt", "-labels", "-mask")
+"""What the name of a label image may have more than that of its image."""
+LISTS = (".csv", ".tsv", ".txt")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image file and its label file."""
+
+    image: Path
+    labels: Path
+
+
+def find_pairs(images: Path, labels: Path | None) -> list[Pair]:
+    """Pair images with their labels.
+
+    Parameters
+    ----------
+    images : Path
+        A folder, an image, or a list (.csv, .tsv, .txt) with an image and its labels a line,
+        relative to the list.
+    labels : Path or None
+        A folder or a label image, as `images` is; None with a list. In folders the names
+        without suffix must agree, but for an ending such as ``_mask`` of the label image.
+
+    Returns
+    -------
+    list of Pair
+        By name of the image.
+
+    Raises
+    ------
+    InputError
+        If a file or a partner is missing, or would be the partner of two images; the message
+        names it.
+    """
+    if images.suffix.lower() in LISTS and not images.is_dir():
+        if labels is not None:
+            raise InputError(f"{images}: is a list, which names the labels too; give no LABELS")
+        return _read_list(images)
+    if labels is None:
+        raise InputError(f"{images}: where are its labels? Give LABELS, or a list (.csv)")
+    if images.is_dir() != labels.is_dir() and images.exists() and labels.exists():
+        raise InputError(f"{images} and {labels}: give two folders or two files")
+    if not images.is_dir():
+        require_file(images)
+        require_file(labels)
+        return [Pair(images, labels)]
+    if not labels.is_dir():
+        raise InputError(f"{labels}: there is no such folder")
+    return _match(images, labels)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that can be read as images, by name; hidden ones are not.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be listed.
+    """
+    try:
+        return sorted(
+            path
+            for path in folder.iterdir()
+            if path.is_file() and not path.name.startswith(".") and _format(path) is not None
+        )
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed ({error.strerror})") from None
+
+
+def stem(path: Path) -> str:
+    """Return the name of an image without the suffix of its format, ``.nii.gz`` at once."""
+    found = _format(path)
+    suffixes = found.value if found else ()
+    longest = max((s for s in suffixes if path.name.lower().endswith(s)), key=len, default="")
+    return path.name[: len(path.name) - len(longest)]
+
+
+def _format(path: Path) -> Format | None:
+    name = path.name.lower()
+    return next((f for f in Format if f in READABLE and name.endswith(f.value)), None)
+
+
+def _match(images: Path, labels: Path) -> list[Pair]:
+    found, candidates = image_files(images), image_files(labels)
+    if images.resolve() == labels.resolve():  # labels beside the images, told apart by name
+        found = [path for path in found if len(_names(path)) == 1]
+        candidates = [path for path in candidates if len(_names(path)) > 1]
+    partners: dict[str, Path] = {}
+    for path in candidates:
+        name, *shorter = _names(path)
+        if name in partners and stem(partners[name]) == name:
+            raise InputError(f"{path}: {partners[name].name} has the same name; keep one")
+        partners[name] = path
+        for key in shorter:
+            partners.setdefault(key, path)
+    if not found:
+        raise InputError(f"{images}: holds no image (TIFF, PNG, JPEG, BMP or NIfTI)")
+    pairs: list[Pair] = []
+    taken: dict[Path, Path] = {}
+    for path in found:
+        partner = next((partners[key] for key in _names(path) if key in partners), None)
+        if partner is None:
+            raise InputError(
+                f"{path}: has no partner: {labels} holds neither {stem(path)}.* nor "
+                f"{stem(path)}_mask.*"
+            )
+        first = taken.setdefault(partner, path)
+        if first is not path:
+            raise InputError(f"{path}: {partner} is the partner of {first.name} too; keep one")
+        pairs.append(Pair(path, partner))
+    return pairs
+
+
+def _names(path: Path) -> list[str]:
+    """Return the names that a file is looked for by: its own, and without a label's ending."""
+    name = stem(path)
+    ending = next((e for e in LABEL_ENDINGS if name.lower().endswith(e)), None)
+    return [name] if ending is None else [name, name[: -len(ending)]]
+
+
+def _read_list(path: Path) -> list[Pair]:
+    require_file(path)
+    try:
+        rows = _rows(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not a text file") from None
+    except (OSError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as a list ({error})") from None
+    if rows and "".join(rows[0][1][:1]).lower() in ("image", "images"):
+        del rows[0]  # a header
+    pairs = []
+    for number, cells in rows:
+        if len(cells) != 2:
+            raise InputError(f"{path}: line {number}: give an image and its labels, not {cells}")
+        pair = Pair(path.parent / cells[0], path.parent / cells[1])
+        for file in (pair.image, pair.labels):
+            require_file(file)
+        pairs.append(pair)
+    if not pairs:
+        raise InputError(f"{path}: lists no images")
+    return pairs
+
+
+def _rows(text: str) -> list[tuple[int, list[str]]]:
+    """Return number and cells of every line of a list that is neither empty nor a comment."""
+    lines = [(i, line) for i, line in enumerate(text.splitlines(), start=1)
+             if line.strip(" \t,;") and not line.startswith("#")]  # fmt: skip
+    delimiter = next((d for d in "\t,;" if lines and d in lines[0][1]), ",")
+    rows = ((i, next(csv.reader([line], delimiter=delimiter))) for i, line in lines)
+    return [(i, [cell.strip() for cell in row if cell.strip()]) for i, row in rows]

@@ -1,0 +1,152 @@
+"""Labelled images from files: read, checked against each other, normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_msseg.augmentation import Example
+from napari_msseg.errors import InputError
+from napari_msseg.io import read_image, read_labels
+from napari_msseg.io.guard import naming
+from napari_msseg.io.memory import available_memory
+from napari_msseg.io.pairs import Pair
+from napari_msseg.preprocessing import NormalisedImage, normalise
+from napari_msseg.volume import Volume
+
+MOST_CLASSES = 32
+"""More label values than this are objects, not classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Images that one network can learn from.
+
+    Attributes
+    ----------
+    examples : list of Example
+    label_values : tuple of int
+        What each class is called in the label images, class 0 first.
+    """
+
+    examples: list[Example]
+    label_values: tuple[int, ...]
+
+    @property
+    def channels(self) -> int:
+        """Channels of every image."""
+        return len(self.examples[0].image)
+
+    @property
+    def ndim(self) -> int:
+        """2 for images, 3 for volumes."""
+        return self.examples[0].classes.ndim
+
+
+def load_labelled(
+    pairs: Sequence[Pair],
+    axes: str | None = None,
+    spacing: tuple[float, ...] | None = None,
+    binary: bool = False,
+) -> LabelledImages:
+    """Read every pair into memory.
+
+    Parameters
+    ----------
+    pairs : sequence of Pair
+    axes, spacing
+        As of `read_image`, for every image.
+    binary : bool
+        Whether every label above 0 is one class: for label images of objects.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, labels do not lie over their image, the images differ in
+        dimensions or channels, or there are no two classes to tell apart.
+    """
+    loaded: list[tuple[Pair, Volume, NormalisedImage, npt.NDArray[np.integer]]] = []
+    for pair in pairs:
+        image = read_image(pair.image, axes, spacing)
+        labels = read_labels(pair.labels, like=image)
+        with naming(pair.image):
+            pixels = normalise(image)
+        _check_memory(pixels.data.nbytes, len(loaded), len(pairs))
+        if loaded:
+            _check_alike(pair, image, loaded[0][0], loaded[0][1])
+        loaded.append((pair, image, pixels, labels))
+    values = (0, 1) if binary else _label_values(pairs, [labels for *_, labels in loaded])
+    examples = [
+        Example(
+            str(pair.image),
+            pixels.data,
+            (labels > 0).astype(np.int64) if binary else classes_of(labels, values),
+            image.spacing,
+        )
+        for pair, image, pixels, labels in loaded
+    ]
+    present = np.unique(np.concatenate([np.unique(e.classes) for e in examples]))
+    if len(present) < 2:
+        raise InputError(
+            f"{pairs[0].labels}: the label images hold one value only: there is nothing to tell "
+            "apart"
+        )
+    return LabelledImages(examples, values)
+
+
+def classes_of(
+    labels: npt.NDArray[np.integer], label_values: tuple[int, ...]
+) -> npt.NDArray[np.int64]:
+    """Return the class of each pixel from what the label images call it."""
+    return np.searchsorted(np.array(label_values), labels).astype(np.int64)
+
+
+def labels_of(
+    classes: npt.NDArray[np.integer], label_values: tuple[int, ...]
+) -> npt.NDArray[np.integer]:
+    """Return what the label images call each class; the inverse of `classes_of`."""
+    if not label_values or label_values == tuple(range(len(label_values))):
+        return classes
+    named: npt.NDArray[np.integer] = np.array(label_values)[classes]
+    return named
+
+
+def _label_values(pairs: Sequence[Pair], labels: list[npt.NDArray[np.integer]]) -> tuple[int, ...]:
+    found: set[int] = set()
+    for pair, array in zip(pairs, labels, strict=True):
+        values = np.unique(array)
+        if values.min() < 0:
+            raise InputError(f"{pair.labels}: holds the label {values.min()}; use 0 and up")
+        found |= {int(v) for v in values}
+        if len(found) > MOST_CLASSES:
+            raise InputError(
+                f"{pair.labels}: with it there are more than {MOST_CLASSES} label values; if they "
+                "number objects, pass --binary to learn objects against background"
+            )
+    return tuple(sorted(found | {0}))
+
+
+def _check_alike(pair: Pair, image: Volume, first_pair: Pair, first: Volume) -> None:
+    if image.spatial_ndim != first.spatial_ndim:
+        raise InputError(
+            f"{pair.image}: is {image.spatial_ndim}D and {first_pair.image} is "
+            f"{first.spatial_ndim}D; train on one kind, or say with --axes what they are"
+        )
+    if image.channels != first.channels:
+        raise InputError(
+            f"{pair.image}: has {image.channels} channels and {first_pair.image} has "
+            f"{first.channels}; a network needs the same in every image"
+        )
+
+
+def _check_memory(size: int, done: int, count: int) -> None:
+    available = available_memory()
+    needed = 3 * size * (count - done)  # the pixels, the classes, and some room
+    if available is not None and needed > available:
+        raise InputError(
+            f"the {count} images need about {needed / 2**30:.1f} GiB more and "
+            f"{available / 2**30:.1f} GiB are free; train on fewer, or on crops"
+        )

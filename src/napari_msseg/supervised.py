@@ -1,0 +1,189 @@
+"""Supervised training of a network on labelled images, step by step, resumable at any step.
+
+Works on any `torch.nn.Module` that maps (B, C, [Z,] Y, X) to logits, or to a tuple that begins
+with them: the benchmarks train the peers of MSNet with the same code.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from napari_msseg import losses
+from napari_msseg.augmentation import Example, draw_batch
+from napari_msseg.averaging import averaged
+from napari_msseg.config import Loss, Schedule, SupervisedConfig
+from napari_msseg.devices import autocast, memory_format
+from napari_msseg.errors import InputError
+from napari_msseg.metrics import dice
+from napari_msseg.model import MSNet
+from napari_msseg.prediction import pad_to_multiple, predict_probabilities
+from napari_msseg.scribbles import IGNORED_CLASS
+
+GRADIENT_NORM = 1.0
+WARM_UP = 20
+"""Steps over which the learning rate rises from 0."""
+STEP_DECAY, STEP_PERIOD = 0.8, 200
+"""The paper's schedule: × 0.8 every 200 iterations. [p]"""
+
+
+def learning_rate_factor(schedule: Schedule, step: int, steps: int) -> float:
+    """Return what the learning rate is multiplied by at a step, 0 the first."""
+    rise = min(1.0, (step + 1) / WARM_UP)
+    match schedule:
+        case Schedule.COSINE:
+            return rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+        case Schedule.STEP:
+            return rise * float(STEP_DECAY ** (step // STEP_PERIOD))
+        case Schedule.CONSTANT:
+            return rise
+
+
+def logits_of(network: nn.Module, images: Tensor) -> Tensor:
+    """Return the logits of a network that may return more beside them."""
+    out = network(images)
+    logits: Tensor = out[0] if isinstance(out, tuple) else out
+    return logits
+
+
+class SupervisedTrainer:
+    """Trains one network.
+
+    Parameters
+    ----------
+    network : nn.Module
+    examples : list of Example
+    config : SupervisedConfig
+    device : torch.device
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        examples: list[Example],
+        config: SupervisedConfig,
+        device: torch.device,
+    ) -> None:
+        self.config = config
+        self.device = device
+        self.step_count = 0
+        self._examples = examples
+        ndim = config.model.ndim
+        self.network = network.to(device)
+        self.network.to(memory_format=memory_format(ndim))  # type: ignore[call-overload]
+        self._average = averaged(self.network, config.average_decay)
+        self._optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The network with averaged weights, which predicts."""
+        module: nn.Module = self._average.module
+        return module.eval()
+
+    def step(self) -> float:
+        """Do one training step and return its loss; NaN where it was skipped."""
+        c = self.config
+        images, classes = draw_batch(
+            self._examples, c.batch_size, c.patch_shape, c.augment, c.seed, self.step_count
+        )
+        images = images.to(self.device).contiguous(memory_format=memory_format(c.model.ndim))
+        factor = learning_rate_factor(c.schedule, self.step_count, c.steps)
+        for group in self._optimiser.param_groups:
+            group["lr"] = c.learning_rate * factor
+        torch.manual_seed(
+            int(np.random.SeedSequence((c.seed, self.step_count)).generate_state(1)[0])
+        )
+        self.network.train()
+        with autocast(self.device, c.model.ndim):
+            logits = logits_of(self.network, images)
+        loss = self._loss(logits, classes.to(self.device))
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
+        self.step_count += 1
+        if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
+            return float("nan")
+        self._optimiser.step()
+        self._average.update_parameters(self.network)
+        return float(loss.detach())
+
+    def score(self, examples: list[Example]) -> float:
+        """Return the mean Dice of the foreground classes over `examples`, of averaged weights.
+
+        A class that neither an example nor its prediction holds does not count.
+        """
+        scores = []
+        for example in examples:
+            predicted = self.predict(example.image)
+            counted = example.classes != IGNORED_CLASS
+            for k in range(1, self.config.model.n_classes):
+                if ((predicted == k) | (example.classes == k))[counted].any():
+                    scores.append(dice(predicted, example.classes, k, ~counted))
+        return float(np.mean(scores)) if scores else 1.0
+
+    def predict(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+        """Return the classes ([Z,] Y, X) of a normalised image (C, [Z,] Y, X).
+
+        MSNet predicts tile by tile, another network the image in one piece.
+        """
+        if isinstance(self.averaged, MSNet):
+            probabilities = predict_probabilities(self.averaged, image, self.device)
+            return np.asarray(probabilities.argmax(axis=0), np.int64)
+        ndim = self.config.model.ndim
+        padded = pad_to_multiple(
+            torch.from_numpy(image), 2 ** (len(self.config.model.channels) - 1)
+        )
+        batch = padded.unsqueeze(0).to(self.device).contiguous(memory_format=memory_format(ndim))
+        with torch.inference_mode(), autocast(self.device, ndim):
+            classes = logits_of(self.averaged, batch)[0].argmax(dim=0)
+        inside = tuple(slice(0, n) for n in image.shape[1:])
+        found: npt.NDArray[np.int64] = classes.cpu().numpy()[inside]
+        return found
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything that the next step depends on, beside the configuration."""
+        tensors = {
+            **{f"network.{k}": v for k, v in self.network.state_dict().items()},
+            **{f"average.{k}": v for k, v in self._average.state_dict().items()},
+        }
+        for i, entries in self._optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{i}.{k}": v for k, v in entries.items()}
+        return {k: v.detach().clone() for k, v in tensors.items()}
+
+    def restore(self, tensors: dict[str, Tensor], step_count: int) -> None:
+        """Go on from what `state` returned after `step_count` steps.
+
+        Raises
+        ------
+        InputError
+            If the tensors are not those of this network.
+        """
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimiser": {}}
+        for key, value in tensors.items():
+            part, _, name = key.partition(".")
+            parts.setdefault(part, {})[name] = value
+        optimiser = self._optimiser.state_dict()
+        for key, value in parts["optimiser"].items():
+            index, _, name = key.partition(".")
+            optimiser["state"].setdefault(int(index), {})[name] = value
+        try:
+            self.network.load_state_dict(parts["network"])
+            self._average.load_state_dict(parts["average"])
+            self._optimiser.load_state_dict(optimiser)
+        except (RuntimeError, ValueError) as error:
+            first = str(error).splitlines()[0]
+            raise InputError(f"the unfinished training does not fit: {first}") from None
+        self.step_count = step_count
+
+    def _loss(self, logits: Tensor, classes: Tensor) -> Tensor:
+        kind = self.config.loss
+        zero = logits.float().sum() * 0.0
+        dice = zero if kind is Loss.CROSS_ENTROPY else losses.soft_dice(logits, classes)
+        ce = zero if kind is Loss.DICE else losses.masked_cross_entropy(logits, classes)
+        return dice + ce
