@@ -52,6 +52,10 @@ def _examples(path: Path, arrays: dict[str, np.ndarray]) -> list[Example]:
     names = sorted(key for key in arrays if key.startswith("img_"))
     if not names:
         raise InputError(f"{path}: holds no img_000, img_001, …")
+    if "spacing" in arrays and len(arrays["spacing"]) != len(names):
+        raise InputError(
+            f"{path}: {len(arrays['spacing'])} rows of spacing for {len(names)} images"
+        )
     examples = []
     for i, key in enumerate(names):
         image, partner = arrays[key], key.replace("img_", "lab_")

@@ -23,7 +23,10 @@ from napari_msseg.errors import InputError
 from napari_msseg.metrics import average_surface_distance, dice, iou, mean_iou
 from napari_msseg.supervised import SupervisedTrainer
 
-CODE = ("augmentation", "averaging", "losses", "preprocessing", "supervised")
+CODE = (
+    *("augmentation", "averaging", "losses", "metrics", "preprocessing", "supervised"),
+    *("benchmarks.labelled_sets", "benchmarks.peers"),
+)
 """Modules that every figure depends on."""
 OWN_CODE = ("fused", "model")
 """Modules that those of MSNet depend on as well."""

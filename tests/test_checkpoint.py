@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 import safetensors.torch
 import torch
 
 from napari_msseg.checkpoint import FORMAT, Checkpoint
-from napari_msseg.config import ModelConfig, to_mapping
+from napari_msseg.config import ModelConfig, Normalisation, to_mapping
 from napari_msseg.errors import InputError
 from napari_msseg.model import MSNet
 
@@ -135,4 +136,68 @@ def test_a_header_that_makes_no_sense_is_an_input_error(tmp_path, model, metadat
     path = tmp_path / "model.safetensors"
     write(path, Checkpoint.of(model).weights, metadata)
     with pytest.raises(InputError):
+        Checkpoint.load(path)
+
+
+# --------------------------------------------------------- what classes are called
+
+
+@pytest.mark.parametrize("values", [(), (0, 1, 2), (0, 128, 255), (0, 7, 70_000)], ids=str)
+def test_what_the_classes_are_called_survives_the_disk(tmp_path, model, values):
+    Checkpoint.of(model, values).save(tmp_path / "model.safetensors")
+    assert Checkpoint.load(tmp_path / "model.safetensors").label_values == values
+
+
+def test_a_model_file_from_before_classes_had_names_still_loads(tmp_path, model):
+    path = tmp_path / "model.safetensors"
+    config = to_mapping(CONFIG)
+    del config["normalisation"]  # as version 0.1 wrote it
+    write(path, Checkpoint.of(model).weights, {"config": json.dumps(config)})
+    loaded = Checkpoint.load(path)
+    assert loaded.label_values == ()
+    assert loaded.config == CONFIG
+    x = torch.randn(1, 1, 8, 8)
+    assert torch.equal(loaded.build()(x)[0], model(x)[0])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "[0, 1]",
+        "[0, 1, 2, 3]",
+        "[0, 1, 1]",
+        "[0, 1.5, 2]",
+        "[0, true, 2]",
+        '["0", "1", "2"]',
+        '{"0": 1, "1": 2, "2": 3}',
+        '"012"',
+        "[[0], [1], [2]]",
+        "null",
+        "3",
+        "[0, 1",
+        "",
+    ],
+)
+def test_names_of_classes_that_make_no_sense_are_refused_in_one_line(tmp_path, model, values):
+    path = tmp_path / "model.safetensors"
+    metadata = {"config": json.dumps(to_mapping(CONFIG)), "label_values": values}
+    write(path, Checkpoint.of(model).weights, metadata)
+    with pytest.raises(InputError, match="do not fit its own header") as error:
+        Checkpoint.load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_with_running_averages_does_not_fit_a_header_without(tmp_path):
+    path = tmp_path / "model.safetensors"
+    normalised = MSNet(replace(CONFIG, normalisation=Normalisation.BATCH))
+    write(path, Checkpoint.of(normalised).weights, {"config": json.dumps(to_mapping(CONFIG))})
+    with pytest.raises(InputError, match="do not fit its own header"):
+        Checkpoint.load(path)
+
+
+def test_an_unknown_normalisation_in_the_header_is_an_input_error(tmp_path, model):
+    path = tmp_path / "model.safetensors"
+    config = to_mapping(CONFIG) | {"normalisation": "layer"}
+    write(path, Checkpoint.of(model).weights, {"config": json.dumps(config)})
+    with pytest.raises(InputError, match="layer"):
         Checkpoint.load(path)

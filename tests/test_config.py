@@ -6,11 +6,17 @@ import json
 import pytest
 
 from napari_msseg.config import (
+    AugmentConfig,
     ContrastiveConfig,
+    Loss,
     ModelConfig,
+    Normalisation,
+    Schedule,
     SessionConfig,
+    SupervisedConfig,
     TrainConfig,
     default_config,
+    default_supervised_config,
     from_mapping,
     to_mapping,
 )
@@ -161,3 +167,117 @@ def test_an_optimiser_that_would_spoil_the_weights_is_refused(change):
 def test_dimensions_of_model_patch_and_tile_must_agree():
     with pytest.raises(InputError, match="must agree on 2D or 3D"):
         SessionConfig(model=ModelConfig(ndim=3))
+
+
+# ---------------------------------------------------------- supervised training
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_supervised_defaults_are_for_as_many_dimensions_as_asked(ndim):
+    config = default_supervised_config(ndim)
+    assert config.model.ndim == len(config.patch_shape) == ndim
+    assert config.model.normalisation is Normalisation.BATCH
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("loss", list(Loss))
+@pytest.mark.parametrize("schedule", list(Schedule))
+def test_a_supervised_configuration_survives_json(ndim, loss, schedule):
+    config = dataclasses.replace(
+        default_supervised_config(ndim), loss=loss, schedule=schedule, seed=7
+    )
+    restored = from_mapping(SupervisedConfig, json.loads(json.dumps(to_mapping(config))))
+    assert restored == config
+    assert restored.loss is loss
+    assert restored.schedule is schedule
+    assert restored.model.normalisation is Normalisation.BATCH
+    assert hash(restored) == hash(config)
+
+
+@pytest.mark.parametrize("config", [AugmentConfig(), SupervisedConfig()])
+def test_a_supervised_configuration_cannot_be_changed(config):
+    name = dataclasses.fields(config)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(config, name, 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rotation": -1.0},
+        {"rotation": 181.0},
+        {"rotation": float("nan")},
+        {"scale": 0.9},
+        {"scale": float("nan")},
+        {"elastic": -0.1},
+        {"intensity": -0.1},
+        {"intensity": 1.0},
+    ],
+    ids=str,
+)
+def test_an_augmentation_out_of_range_is_refused(change):
+    with pytest.raises(InputError, match=next(iter(change))):
+        AugmentConfig(**change)
+
+
+@pytest.mark.parametrize("change", [{"scale": float("inf")}, {"elastic": float("inf")}], ids=str)
+def test_an_infinite_augmentation_is_refused(change):
+    with pytest.raises(InputError, match=next(iter(change))):
+        AugmentConfig(**change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 0},
+        {"batch_size": 0},
+        {"patch_shape": (64,)},
+        {"patch_shape": (64, 64, 64)},
+        {"patch_shape": (64, 66)},
+        {"patch_shape": (0, 64)},
+        {"patch_shape": (-64, 64)},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"weight_decay": -1.0},
+        {"average_decay": 1.0},
+        {"validation_period": 0},
+        {"patience": -1},
+        {"seed": -1},
+    ],
+    ids=str,
+)
+def test_supervised_settings_out_of_range_are_refused(change):
+    with pytest.raises(InputError, match=next(iter(change)).split("_")[0]):
+        SupervisedConfig(**change)
+
+
+def test_a_patch_must_be_halved_as_often_as_there_are_grids():
+    model = ModelConfig(channels=(4, 4, 4, 4, 4))
+    with pytest.raises(InputError, match="multiples of 16"):
+        SupervisedConfig(model=model, patch_shape=(64, 72))
+    assert SupervisedConfig(model=model, patch_shape=(64, 80)).patch_shape == (64, 80)
+
+
+def test_a_model_configuration_from_before_there_was_a_normalisation_has_none():
+    old = to_mapping(ModelConfig())
+    del old["normalisation"]
+    assert from_mapping(ModelConfig, old).normalisation is Normalisation.NONE
+
+
+@pytest.mark.parametrize(
+    ("cls", "mapping"),
+    [
+        (ModelConfig, {"normalisation": "layer"}),
+        (SupervisedConfig, {"loss": "hinge"}),
+        (SupervisedConfig, {"schedule": 3}),
+    ],
+    ids=str,
+)
+def test_an_unknown_choice_in_a_mapping_is_an_input_error(cls, mapping):
+    with pytest.raises(InputError):
+        from_mapping(cls, mapping)
+
+
+def test_an_unknown_normalisation_is_refused():
+    with pytest.raises(InputError, match="normalisation"):
+        ModelConfig(normalisation="layer")

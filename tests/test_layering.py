@@ -26,6 +26,15 @@ TENSORS = {
     "sampling",
     "tiling",
     "pseudo_labels",
+    "augmentation",
+    "averaging",
+    "explain",
+    "fused",
+    "labelled",
+    "prediction",
+    "supervised",
+    "training",
+    "training_state",
 }
 BOTTOM = {"config", "volume", "scribbles", "events", "errors", "mailbox"}
 

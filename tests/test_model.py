@@ -612,17 +612,11 @@ def test_a_network_that_was_trained_can_be_copied_once_it_predicts():
     torch.testing.assert_close(copied(x)[0], network.eval()(x)[0])
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=RuntimeError,
-    reason="SharedBatchNorm keeps the statistics of the last cycle, with their graph",
-)
 def test_a_network_can_be_copied_right_after_a_training_step():
     network = batch_msnet()
     network(torch.randn(2, 1, 16, 16))[0].sum().backward()
     copy.deepcopy(network)
 
 
-@pytest.mark.xfail(strict=True, reason="compared by identity: 'batch' equals BATCH, and is none")
 def test_a_normalisation_may_be_named_in_text():
     assert norms(MSNet(ModelConfig(channels=(4,), normalisation="batch")))

@@ -82,7 +82,8 @@ def draw_crop(
     shape = example.classes.shape
     exact = bool(rng.random() < PIXEL_EXACT)
     centre = _draw_centre(example, patch_shape, rng)
-    matrix = _draw_matrix(example.spacing, config, exact, rng)
+    square = patch_shape[-1] == patch_shape[-2]
+    matrix = _draw_matrix(example.spacing, config, exact, square, rng)
     offsets = torch.stack(
         torch.meshgrid(*(torch.arange(n) - (n - 1) / 2 for n in patch_shape), indexing="ij")
     )  # n [Z] Y X
@@ -130,7 +131,11 @@ def _draw_centre(
 
 
 def _draw_matrix(
-    spacing: tuple[float, ...], config: AugmentConfig, exact: bool, rng: np.random.Generator
+    spacing: tuple[float, ...],
+    config: AugmentConfig,
+    exact: bool,
+    square: bool,
+    rng: np.random.Generator,
 ) -> npt.NDArray[np.float64]:
     """Return the matrix from pixels of the crop to pixels of the image, both from the middle."""
     n = len(spacing)
@@ -146,7 +151,7 @@ def _draw_matrix(
         matrix = np.linalg.inv(world) @ turn @ world @ np.diag(sizes)
     if config.flips:
         matrix = matrix @ np.diag(rng.choice([-1.0, 1.0], n))
-        if spacing[-1] == spacing[-2] and rng.random() < 0.5:
+        if square and spacing[-1] == spacing[-2] and rng.random() < 0.5:
             swap = np.eye(n)
             swap[[-2, -1]] = swap[[-1, -2]]
             matrix = matrix @ swap

@@ -7,6 +7,7 @@ Every constant of the method stands here once, with its source. [p] printed in a
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any, TypeVar, cast, get_type_hints
@@ -27,6 +28,15 @@ class Normalisation(StrEnum):
 
     NONE = "none"
     BATCH = "batch"
+
+
+def as_choice(config: Any, name: str, choices: type[StrEnum]) -> None:
+    """Turn the text in a field into the choice that it names; `InputError` if it names none."""
+    value = getattr(config, name)
+    if value not in list(choices):
+        known = ", ".join(choices)
+        raise InputError(f"{name} must be one of {known}, not {value!r}")
+    object.__setattr__(config, name, choices(value))
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,7 @@ class ModelConfig:
         require(self.inner_kernel in (1, 3), "inner_kernel must be 1 or 3")
         require(self.expansion > 0, "expansion must be positive")
         require(self.embedding_dim >= 1, "embedding_dim must be at least 1")
+        as_choice(self, "normalisation", Normalisation)
 
 
 @dataclass(frozen=True)
@@ -208,8 +219,8 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.rotation <= 180, "rotation must lie in 0…180 degrees")
-        require(self.scale >= 1, "scale must be at least 1")
-        require(self.elastic >= 0, "elastic must not be negative")
+        require(1 <= self.scale < math.inf, "scale must be at least 1 and finite")
+        require(0 <= self.elastic < math.inf, "elastic must not be negative, and finite")
         require(0 <= self.intensity < 1, "intensity must lie in [0, 1)")
 
 
@@ -270,6 +281,8 @@ class SupervisedConfig:
         require(0 <= self.average_decay < 1, "average_decay must lie in [0, 1)")
         require(self.validation_period >= 1, "validation_period must be at least 1")
         require(self.patience >= 0, "patience must not be negative")
+        as_choice(self, "loss", Loss)
+        as_choice(self, "schedule", Schedule)
         require(self.seed >= 0, "seed must not be negative")
 
 
@@ -383,6 +396,8 @@ def _restore(hint: Any, value: Any) -> Any:
     """Undo what JSON does to nested dataclasses, enums and tuples."""
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return from_mapping(cast("type[Any]", hint), value)
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return value  # the class it goes into says which there are
     if isinstance(hint, type) and issubclass(hint, Enum):
         return hint(value)
     return tuple(value) if isinstance(value, list) else value

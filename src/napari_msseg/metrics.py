@@ -131,10 +131,11 @@ def instance_dice(prediction: Mask, instances: Mask) -> float:
     sizes = np.bincount(components.ravel())
     components[sizes[components] < SMALLEST_COMPONENT] = 0
     scores = []
-    for number, box in enumerate(ndimage.find_objects(instances.astype(np.int64)), start=1):
-        if box is None:  # numbers may be missing
-            continue
-        truth = instances[box] == number
+    # renumbered without gaps: one object of number two hundred million is one object
+    values, dense = np.unique(instances, return_inverse=True)
+    numbers = dense.reshape(instances.shape) + int(values[0] > 0)
+    for number, box in enumerate(ndimage.find_objects(numbers), start=1):
+        truth = numbers[box] == number
         overlaps = np.bincount(components[box][truth], minlength=1)
         overlaps[0] = 0
         best = int(overlaps.argmax())

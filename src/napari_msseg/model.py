@@ -88,12 +88,17 @@ class SharedBatchNorm(nn.Module):
             return self.running_mean, self.running_var
         if self._of_cycle is None:
             over = [0, *range(2, x.ndim)]
-            var, mean = torch.var_mean(x.float(), over, correction=0)
-            with torch.no_grad():
-                self.running_mean.lerp_(mean, BATCH_MOMENTUM)
-                self.running_var.lerp_(var, BATCH_MOMENTUM)
+            wide = x if x.dtype == torch.float64 else x.float()
+            var, mean = torch.var_mean(wide, over, correction=0)
+            self._remember(self.running_mean, mean)
+            self._remember(self.running_var, var)
             self._of_cycle = mean, var
         return self._of_cycle
+
+    @torch.no_grad()
+    def _remember(self, running: Tensor, new: Tensor) -> None:
+        """Move a running average; what is not finite would spoil it for good."""
+        running.lerp_(torch.where(torch.isfinite(new), new, running), BATCH_MOMENTUM)
 
 
 def normalise(config: ModelConfig, channels: int) -> nn.Module:
