@@ -7,7 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
-NAMES = ("segment", "latency", "supervised")
+NAMES = ("segment", "latency", "supervised", "throughput")
 
 
 def main() -> int:

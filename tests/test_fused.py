@@ -7,7 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_msseg.fused import LARGEST_EXPONENT, centred_softmax, channel_softmax, channel_sum
+from napari_msseg.fused import (
+    LARGEST_EXPONENT,
+    centred_softmax,
+    channel_affine,
+    channel_moments,
+    channel_softmax,
+    channel_sum,
+)
 
 SHAPES = [(2, 5, 6, 7), (2, 4, 3, 6, 7), (1, 1, 4, 4)]
 
@@ -71,3 +78,38 @@ def test_autocast_does_not_change_the_dtype():
 def test_channel_sum_is_the_sum_in_every_channel():
     x = field((2, 3, 4, 5), 1.0) + 1
     torch.testing.assert_close(channel_sum(x, 0.5), 0.5 * x.sum(dim=1, keepdim=True).expand_as(x))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_moments_and_their_gradient_are_those_of_torch(shape):
+    x = (field(shape, 2.0) + 3).requires_grad_()
+    over = [0, *range(2, len(shape))]
+    var, mean = torch.var_mean(x, over, correction=0)
+    found = channel_moments(x)
+    torch.testing.assert_close(found, (mean, var))
+    weights = torch.randn(2, shape[1], dtype=torch.float64)
+    (expected,) = torch.autograd.grad((weights * torch.stack([mean, var])).sum(), x)
+    (actual,) = torch.autograd.grad((weights * torch.stack(found)).sum(), x)
+    torch.testing.assert_close(actual, expected)
+
+
+def test_moments_of_bfloat16_are_taken_in_float32():
+    x = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)).bfloat16() + 2
+    var, mean = torch.var_mean(x.double(), [0, 2, 3], correction=0)
+    found = channel_moments(x)
+    assert found[0].dtype == torch.float32
+    torch.testing.assert_close(found[0].double(), mean, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found[1].double(), var, atol=2e-2, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_affine_is_scale_and_shift_of_every_channel(shape, dtype):
+    x = field(shape, 1.0).to(dtype)
+    scale, shift = torch.randn(2, shape[1])
+    each = (1, -1, *[1] * (len(shape) - 2))
+    expected = x.double() * scale.to(dtype).view(each) + shift.to(dtype).view(each)
+    tolerance = 0.05 if dtype == torch.bfloat16 else 1e-6
+    actual = channel_affine(x, scale, shift)
+    assert actual.dtype == dtype
+    torch.testing.assert_close(actual.double(), expected.double(), atol=tolerance, rtol=tolerance)

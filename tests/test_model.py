@@ -496,12 +496,29 @@ def test_every_grid_takes_its_statistics_once_a_cycle(ndim):
     network(torch.randn(2, 1, *[16] * ndim))
     over = [0, *range(2, ndim + 2)]
     for name, inputs in seen.items():
-        assert len(inputs) > 1 or "grids" not in name
+        assert len(inputs) == 1  # afterwards it is folded into the convolution before it
         mean, var = inputs[0].mean(over), inputs[0].var(over, correction=0)
         for buffer, value in (("running_mean", mean), ("running_var", var)):
             expected = 0.9 * before[f"{name}.{buffer}"] + 0.1 * value
             actual = network.get_submodule(name).get_buffer(buffer)
             torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_folded_normalisation_is_the_normalisation(mode):
+    norm = SharedBatchNorm(3).double()
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    norm.running_var.fill_(2.5)
+    norm.train(mode == "train")
+    layer = torch.nn.Conv2d(2, 3, 3, padding=1).double()
+    first, second = torch.randn(2, 2, 2, 8, 8, dtype=DOUBLE)
+    expected_first = norm(layer(first))
+    weight, bias = norm.folded(layer.weight, layer.bias)
+    folded = F.conv2d(second, weight, bias, padding=1)
+    torch.testing.assert_close(folded, norm(layer(second)))
+    if mode == "train":  # the statistics are those of the first input, not of the second
+        assert abs(float((expected_first.mean() - folded.mean()).detach())) > 1e-4
 
 
 def test_every_cycle_takes_statistics_anew():

@@ -33,7 +33,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_msseg.config import ModelConfig, Normalisation
-from napari_msseg.fused import centred_softmax, channel_softmax
+from napari_msseg.fused import (
+    centred_softmax,
+    channel_affine,
+    channel_moments,
+    channel_softmax,
+)
 
 CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 BATCH_EPSILON, BATCH_MOMENTUM = 1e-5, 0.1
@@ -77,19 +82,28 @@ class SharedBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (B, C, [Z,] Y, X) channel by channel."""
-        mean, var = self._statistics(x)
+        return channel_affine(x, *self._scale_and_shift(*self._statistics(x)))
+
+    def folded(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return a convolution followed by this normalisation as one convolution.
+
+        None where the statistics must first be taken from what the convolution gives.
+        """
+        known = self._of_cycle if self.training else (self.running_mean, self.running_var)
+        if known is None:
+            return None
+        scale, shift = self._scale_and_shift(*known)
+        return weight * scale.view(-1, *[1] * (weight.ndim - 1)), bias * scale + shift
+
+    def _scale_and_shift(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         scale = self.weight * torch.rsqrt(var + BATCH_EPSILON)
-        shift = self.bias - mean * scale
-        each = (1, -1, *[1] * (x.ndim - 2))
-        return x * scale.to(x.dtype).view(each) + shift.to(x.dtype).view(each)
+        return scale, self.bias - mean * scale
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if not self.training:
             return self.running_mean, self.running_var
         if self._of_cycle is None:
-            over = [0, *range(2, x.ndim)]
-            wide = x if x.dtype == torch.float64 else x.float()
-            var, mean = torch.var_mean(wide, over, correction=0)
+            mean, var = channel_moments(x)
             self._remember(self.running_mean, mean)
             self._remember(self.running_var, var)
             self._of_cycle = mean, var
@@ -106,6 +120,17 @@ def normalise(config: ModelConfig, channels: int) -> nn.Module:
     if config.normalisation == Normalisation.BATCH:
         return SharedBatchNorm(channels)
     return nn.Identity()
+
+
+def normalised(norm: nn.Module, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return norm(convolution of x), "same" padding, in as few passes as there can be."""
+    convolve, padding = CONVOLVE[x.ndim - 2], weight.shape[-1] // 2
+    if isinstance(norm, SharedBatchNorm):
+        one = norm.folded(weight, bias)
+        if one is not None:
+            return convolve(x, *one, padding=padding)
+    out: Tensor = norm(convolve(x, weight, bias, padding=padding))
+    return out
 
 
 class Regulariser(nn.Module):
@@ -129,25 +154,25 @@ class Regulariser(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         """Map u (B, C, [Z,] Y, X) to K*(K u) of the same shape."""
-        inner = F.relu(self.norm(self.k_in(u)), inplace=True)
-        inner = F.relu(self.norm_adjoint(self._between(inner)), inplace=True)
+        assert self.k_in.bias is not None
+        inner = F.relu(normalised(self.norm, u, self.k_in.weight, self.k_in.bias), inplace=True)
+        inner = F.relu(self._between(inner), inplace=True)
         out: Tensor = self.k_adjoint_out(inner)
         return out
 
     def _between(self, x: Tensor) -> Tensor:
-        """Apply the last convolution of K and the first of K*, which nothing separates.
+        """Apply the last convolution of K and the first of K*, which nothing separates; normalise.
 
         Where both are 1×1 they are one, whose matrix is the product of theirs.
         """
         first, second = self.k_out, self.k_adjoint_in
-        if self.k_out.kernel_size[0] > 1:
-            out: Tensor = second(first(x))
-            return out
         assert first.bias is not None
         assert second.bias is not None
+        if self.k_out.kernel_size[0] > 1:
+            return normalised(self.norm_adjoint, first(x), second.weight, second.bias)
         a, b = first.weight.flatten(1), second.weight.flatten(1)
         bias = torch.addmv(second.bias, b, first.bias)
-        return CONVOLVE[x.ndim - 2](x, (b @ a).view(second.weight.shape), bias)
+        return normalised(self.norm_adjoint, x, (b @ a).view(second.weight.shape), bias)
 
 
 class RegionWeights(nn.Module):
@@ -273,7 +298,8 @@ class MSNet(nn.Module):
         The sizes of x must be multiples of `total_stride`. `watch` is shown every grid.
         """
         self._forget_statistics()
-        f = self.head_norm(self.head(x))  # B C Y X
+        assert self.head.bias is not None
+        f = normalised(self.head_norm, x, self.head.weight, self.head.bias)  # B C Y X
         solutions: list[Tensor] = []
         # Where u = f the fidelity vanishes, whatever w is: N(f) = K*(K f).
         u = self.v_cycle(0, f, f, None, self.grid(0).regulariser(f), solutions, watch)
@@ -289,7 +315,8 @@ class MSNet(nn.Module):
     def to_logits(self, u: Tensor) -> Tensor:
         """Map u_1 (B, C, [Z,] Y, X) to logits (B, K, [Z,] Y, X)."""
         first, activation, last = self.tail
-        logits: Tensor = last(activation(self.tail_norm(first(u))))
+        weight, bias = cast("Tensor", first.weight), cast("Tensor", first.bias)
+        logits: Tensor = last(activation(normalised(self.tail_norm, u, weight, bias)))
         return logits
 
     def v_cycle(
