@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 import pytest
 import tifffile
 
@@ -43,6 +44,22 @@ def test_the_3d_example_keeps_the_geometry_of_the_scan(tmp_path):
 def test_the_custom_loss_example_compares_two_runs(tmp_path):
     out = run_example("custom_loss.py", tmp_path, "1")
     assert out.count("boundary pixels") == 2
+
+
+def test_the_supervised_example_segments_an_image_that_it_has_not_seen(tmp_path):
+    rng = np.random.default_rng(0)
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for i in range(3):
+        truth = np.zeros((48, 48), np.uint8)
+        truth[8 + 4 * i : 30 + 4 * i, 10:34] = 255
+        image = (60 + 0.4 * truth + rng.normal(0, 5, truth.shape)).astype(np.uint8)
+        tifffile.imwrite(tmp_path / "images" / f"c{i}.tif", image)
+        tifffile.imwrite(tmp_path / "labels" / f"c{i}.tif", truth)
+    new = str(tmp_path / "images" / "c2.tif")
+    out = run_example("train_on_labels.py", tmp_path, "images", "labels", new, "m.tif", "50")
+    assert "step 50 of 50" in out
+    assert set(np.unique(tifffile.imread(tmp_path / "m.tif"))) <= {0, 255}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("napari") is None, reason="napari is not installed")

@@ -11,26 +11,48 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_msseg.checkpoint import Checkpoint
-    from napari_msseg.config import ModelConfig, SessionConfig, TrainConfig, default_config
+    from napari_msseg.config import (
+        ModelConfig,
+        SessionConfig,
+        SupervisedConfig,
+        TrainConfig,
+        default_config,
+        default_supervised_config,
+    )
     from napari_msseg.errors import InputError
     from napari_msseg.io import read_image, read_labels, write_mask, write_probabilities
+    from napari_msseg.io.pairs import find_pairs
+    from napari_msseg.labelled import load_labelled
     from napari_msseg.model import MSNet
+    from napari_msseg.prediction import predict_probabilities
     from napari_msseg.scribbles import ScribbleSnapshot
     from napari_msseg.segmentation import Segmentation, segment
     from napari_msseg.session import Session
+    from napari_msseg.training import Training
     from napari_msseg.volume import Volume
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "checkpoint": ("Checkpoint",),
-    "config": ("ModelConfig", "SessionConfig", "TrainConfig", "default_config"),
+    "config": (
+        "ModelConfig",
+        "SessionConfig",
+        "SupervisedConfig",
+        "TrainConfig",
+        "default_config",
+        "default_supervised_config",
+    ),
     "errors": ("InputError",),
     "io": ("read_image", "read_labels", "write_mask", "write_probabilities"),
+    "io.pairs": ("find_pairs",),
+    "labelled": ("load_labelled",),
     "model": ("MSNet",),
+    "prediction": ("predict_probabilities",),
     "scribbles": ("ScribbleSnapshot",),
     "segmentation": ("Segmentation", "segment"),
     "session": ("Session",),
+    "training": ("Training",),
     "volume": ("Volume",),
 }
 
@@ -43,9 +65,15 @@ __all__ = [
     "Segmentation",
     "Session",
     "SessionConfig",
+    "SupervisedConfig",
     "TrainConfig",
+    "Training",
     "Volume",
     "default_config",
+    "default_supervised_config",
+    "find_pairs",
+    "load_labelled",
+    "predict_probabilities",
     "read_image",
     "read_labels",
     "segment",
