@@ -41,4 +41,5 @@ def main(images: Path, labels: Path, new_image: Path, mask: Path, steps: int = 3
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:5]), *map(int, sys.argv[5:6]))
+    paths = [Path(a) for a in sys.argv[1:5]]
+    main(paths[0], paths[1], paths[2], paths[3], *map(int, sys.argv[5:6]))

@@ -396,8 +396,8 @@ def _restore(hint: Any, value: Any) -> Any:
     """Undo what JSON does to nested dataclasses, enums and tuples."""
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return from_mapping(cast("type[Any]", hint), value)
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
-        return value  # the class it goes into says which there are
     if isinstance(hint, type) and issubclass(hint, Enum):
+        known = ", ".join(str(choice.value) for choice in hint)
+        require(value in [choice.value for choice in hint], f"{value!r}: must be one of {known}")
         return hint(value)
     return tuple(value) if isinstance(value, list) else value
