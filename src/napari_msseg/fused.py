@@ -82,6 +82,30 @@ def channel_affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return x * scale.view(each) + shift.view(each)
 
 
+class Relaxation(torch.autograd.Function):
+    """u − τ d, with a gradient that takes no pass more than it must."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, tau: Tensor, defect: Tensor) -> Tensor:
+        """Map u and d (B, C, [Z,] Y, X) and τ (1, C, [1,] 1, 1), all of one dtype."""
+        ctx.save_for_backward(tau, defect)
+        return u - tau * defect
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return g, −Σ g d and −τ g."""
+        tau, defect = ctx.saved_tensors
+        g = grads[0]
+        over = [0, *range(2, g.ndim)]
+        return g, (g * defect).sum(over, keepdim=True).neg_(), g * -tau
+
+
+def relax(u: Tensor, tau: Tensor, defect: Tensor) -> Tensor:
+    """Return u − τ d; u and d of shape (B, C, [Z,] Y, X), τ (1, C, [1,] 1, 1)."""
+    relaxed: Tensor = Relaxation.apply(u, tau.to(u.dtype), defect)  # type: ignore[no-untyped-call]
+    return relaxed
+
+
 class ChannelMoments(torch.autograd.Function):
     """Mean and mean square of every channel, with a gradient in the layout of the input."""
 

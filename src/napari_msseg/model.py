@@ -38,6 +38,7 @@ from napari_msseg.fused import (
     channel_affine,
     channel_moments,
     channel_softmax,
+    relax,
 )
 
 CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -250,7 +251,7 @@ class Grid(nn.Module):
         """Return u − τ · defect, where defect = N(u) − g (eq. 13)."""
         # In one dtype: mixing bfloat16 with a float32 τ would make all of u float32, at twice
         # the cost of a step.
-        return u - self.step_size.to(u.dtype) * defect
+        return relax(u, self.step_size, defect)
 
     def prolong(self, correction: Tensor) -> Tensor:
         """Interpolate a correction from the next coarser grid to this one."""
