@@ -18,10 +18,10 @@ LARGEST_EXPONENT = 80.0
 """e⁸⁰ fits float32 and bfloat16, and so does the sum of hundreds of them."""
 
 
-def channel_sum(x: Tensor, factor: float = 1.0) -> Tensor:
-    """Return `factor` times the sum over channels, in every channel; shape (B, C, [Z,] Y, X)."""
+def channel_sum(x: Tensor) -> Tensor:
+    """Return the sum over channels, in every channel; shape (B, C, [Z,] Y, X)."""
     c = x.shape[1]
-    weight = torch.full((c, c, *[1] * (x.ndim - 2)), factor, dtype=x.dtype, device=x.device)
+    weight = torch.ones((c, c, *[1] * (x.ndim - 2)), dtype=x.dtype, device=x.device)
     total: Tensor = (F.conv2d if x.ndim == 4 else F.conv3d)(x, weight)
     return total
 
@@ -61,11 +61,6 @@ def centred_softmax(x: Tensor) -> Tensor:
         if not x.is_contiguous(memory_format=layout):
             layout = torch.contiguous_format
         return x.softmax(dim=1).contiguous(memory_format=layout)
-
-
-def channel_softmax(x: Tensor) -> Tensor:
-    """Return the softmax over channels of any x (B, C, [Z,] Y, X), in its dtype and layout."""
-    return centred_softmax(x - channel_sum(x, 1 / x.shape[1]))
 
 
 def channel_affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

@@ -37,7 +37,6 @@ from napari_msseg.fused import (
     centred_softmax,
     channel_affine,
     channel_moments,
-    channel_softmax,
     relax,
 )
 
@@ -198,7 +197,7 @@ class RegionWeights(nn.Module):
 
     def v_step(self, misfit: Tensor, w_old: Tensor) -> Tensor:
         """Return softmax over channels of the learned eq. 12; all shapes (B, C, [Z,] Y, X)."""
-        return channel_softmax(self.fidelity(misfit) + self.length(w_old))
+        return self._v_step(self._fidelity(misfit), w_old)
 
     def forward(self, u: Tensor, f: Tensor) -> Tensor:
         """Return w(u, f): one v-step from the v-step without a length term.
@@ -209,13 +208,22 @@ class RegionWeights(nn.Module):
 
     def of_misfit(self, misfit: Tensor) -> Tensor:
         """Return w where (u − f)² is known."""
-        # Softmax does not see what all channels have in common: taken off the weights, it
-        # costs nothing, and exponentials stay in range.
+        fidelity = self._fidelity(misfit)
+        return self._v_step(fidelity, centred_softmax(fidelity))
+
+    def _v_step(self, fidelity: Tensor, w_old: Tensor) -> Tensor:
+        return centred_softmax(fidelity + self.length(w_old))
+
+    def _fidelity(self, misfit: Tensor) -> Tensor:
+        """Return the fidelity term less its mean over channels.
+
+        Softmax does not see what all channels have in common: taken off the weights, it costs
+        nothing, and exponentials stay in range.
+        """
         weight = self.fidelity.weight - self.fidelity.weight.mean(dim=0, keepdim=True)
         assert self.fidelity.bias is not None
         bias = self.fidelity.bias - self.fidelity.bias.mean()
-        fidelity = CONVOLVE[misfit.ndim - 2](misfit, weight, bias)
-        return centred_softmax(fidelity + self.length(centred_softmax(fidelity)))
+        return CONVOLVE[misfit.ndim - 2](misfit, weight, bias)
 
 
 class Grid(nn.Module):

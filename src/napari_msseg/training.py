@@ -120,6 +120,7 @@ class Training:
         self._best_weights: dict[str, Tensor] | None = None
         self._without_gain = 0
         self._skipped = 0
+        self._identity = self._describe()
 
     @property
     def step_count(self) -> int:
@@ -212,7 +213,7 @@ class Training:
         if self._best_weights is not None:
             tensors |= {f"best.{k}": v for k, v in self._best_weights.items()}
         header = {
-            **self._identity(),
+            **self._identity,
             "step": self.step_count,
             "best_score": None if math.isnan(self._best_score) else self._best_score,
             "without_gain": self._without_gain,
@@ -235,7 +236,7 @@ class Training:
         if self._state_path is None:
             raise InputError("no file was named to resume from")
         state = TrainingState.load(self._state_path)
-        for key, here in self._identity().items():
+        for key, here in self._identity.items():
             there = state.header.get(key)
             if there != here:
                 raise InputError(
@@ -257,7 +258,7 @@ class Training:
         self._best_weights = parts["best"] or None
         self._without_gain = without_gain
 
-    def _identity(self) -> dict[str, Any]:
+    def _describe(self) -> dict[str, Any]:
         """Return what makes a training this training, as JSON gives it back."""
         return {
             "config": _plain(to_mapping(self.config)),
