@@ -25,6 +25,7 @@ from napari_msseg.events import (
     StepDone,
 )
 from napari_msseg.model import MSNet
+from napari_msseg.prediction import pad_to_multiple
 from napari_msseg.preprocessing import normalise
 from napari_msseg.resources import Resources
 from napari_msseg.scribbles import ScribbleSnapshot
@@ -563,7 +564,8 @@ def test_at_the_foot_of_the_ladder_it_fails_in_one_line(
 def test_memory_that_runs_out_while_preparing_is_no_defect(
     scene, quick_config, consume, monkeypatch, error
 ):
-    monkeypatch.setattr(Trainer, "_pad", failing(Trainer._pad, 1000, error, None))
+    short = failing(pad_to_multiple, 1000, error)
+    monkeypatch.setattr("napari_msseg.trainer.pad_to_multiple", short)
     blob = scene((24, 24))
     (failed,) = of(consume(Session(blob.image, blob.scribbles, quick_config())), Failed)
     assert "memory" in failed.message

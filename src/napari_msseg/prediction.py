@@ -11,18 +11,32 @@ from torch import Tensor
 from napari_msseg.devices import autocast, memory_format
 from napari_msseg.model import MSNet, receptive_radius
 from napari_msseg.resources import Resources, is_out_of_memory, release_cached_memory
-from napari_msseg.tiling import round_up, tiles
+from napari_msseg.tiling import Tile, round_up, tiles
 
 TILE_SHAPES = {2: (1024, 1024), 3: (64, 128, 128)}
 """Targets of a tile, large beside the halo; halved where the memory does not hold them."""
 
 
+def padding_to_multiple(shape: tuple[int, ...], multiple: int) -> list[int]:
+    """Return what `F.pad` adds behind every side of ([Z,] Y, X) to make it a multiple."""
+    return [p for n in reversed(shape) for p in (0, round_up(n, multiple) - n)]
+
+
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     """Repeat the last pixels of (C, [Z,] Y, X) until every side is a multiple."""
-    padding: list[int] = []
-    for n in reversed(image.shape[1:]):
-        padding += [0, round_up(n, multiple) - n]
+    padding = padding_to_multiple(tuple(image.shape[1:]), multiple)
     return F.pad(image.unsqueeze(0), padding, mode="replicate").squeeze(0)
+
+
+def predict_tile(network: MSNet, image: Tensor, tile: Tile, device: torch.device) -> Tensor:
+    """Return class probabilities (K, *target), float32, of one tile of a padded image."""
+    ndim = network.config.ndim
+    source = image[(slice(None), *tile.source)].unsqueeze(0).to(device)
+    source = source.contiguous(memory_format=memory_format(ndim))
+    with torch.inference_mode(), autocast(device, ndim):
+        logits, _ = network(source)
+        inner: Tensor = logits[(0, slice(None), *tile.inner)]
+        return inner.float().softmax(dim=0)
 
 
 def predict_probabilities(
@@ -68,11 +82,7 @@ def _predict(
     out = np.empty((c.n_classes, *shape), np.float32)
     network.eval()
     for tile in tiles(tuple(padded.shape[1:]), resources.tile_shape, receptive_radius(c), stride):
-        source = padded[(slice(None), *tile.source)].unsqueeze(0).to(resources.device)
-        source = source.contiguous(memory_format=memory_format(c.ndim))
-        with torch.inference_mode(), autocast(resources.device, c.ndim):
-            logits, _ = network(source)
-            probabilities = logits[(0, slice(None), *tile.inner)].float().softmax(dim=0)
+        probabilities = predict_tile(network, padded, tile, resources.device)
         here = tuple(
             slice(t.start, min(t.stop, n)) for t, n in zip(tile.target, shape, strict=True)
         )

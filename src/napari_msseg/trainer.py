@@ -19,11 +19,12 @@ from napari_msseg.checkpoint import Checkpoint
 from napari_msseg.config import ContrastiveConfig, ModelConfig, TrainConfig
 from napari_msseg.devices import autocast, memory_format
 from napari_msseg.model import MSNet, grow_classes, receptive_radius
+from napari_msseg.prediction import pad_to_multiple, padding_to_multiple, predict_tile
 from napari_msseg.pseudo_labels import PseudoLabels
 from napari_msseg.resources import Resources, release_cached_memory
 from napari_msseg.sampling import Flip, PatchSampler, jitter_intensity
 from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
-from napari_msseg.tiling import Region, Tile, round_up, tiles
+from napari_msseg.tiling import Region, round_up, tiles
 
 ExtraLoss = Callable[[Tensor, Tensor], Tensor]
 """A loss of one's own: from logits (B, K, [Z,] Y, X) and crops (B, C, [Z,] Y, X) to a scalar."""
@@ -80,7 +81,7 @@ class Trainer:
         self._generator = torch.Generator().manual_seed(seed)
         self.spatial_shape = image.shape[1:]
         network = model.build() if isinstance(model, Checkpoint) else MSNet(model)
-        self._image = self._pad(torch.from_numpy(image), network)
+        self._image = pad_to_multiple(torch.from_numpy(image), network.total_stride)
         self._padded_shape = tuple(self._image.shape[1:])
         self._adopt(network)
         self.set_scribbles(scribbles)
@@ -289,7 +290,9 @@ class Trainer:
                 for t, r in zip(tile.target, region, strict=True)
             )
             kept = tuple(slice(0, h.stop - h.start) for h in here)
-            out[(slice(None), *here)] = self._predict_tile(tile)[(slice(None), *kept)]
+            out[(slice(None), *here)] = predict_tile(
+                self._averaged_model, self._image, tile, self.resources.device
+            )[(slice(None), *kept)]
         finite = bool(torch.isfinite(out).all())
         ensemble = self.pseudo_labels
         if finite:
@@ -299,23 +302,7 @@ class Trainer:
                 ensemble.update(region, ensemble.blend(region, out))
         return ensemble.probabilities(region) if ensemble.has_votes else out
 
-    def _predict_tile(self, tile: Tile) -> Tensor:
-        """Return class probabilities (K, *target) of one tile."""
-        source = self._image[(slice(None), *tile.source)].unsqueeze(0)
-        source = source.contiguous(memory_format=memory_format(len(tile.source)))
-        with torch.inference_mode(), autocast(self.resources.device, len(self.spatial_shape)):
-            logits, _ = self._averaged_model(source)
-            inner: Tensor = logits[(0, slice(None), *tile.inner)]
-            return inner.float().softmax(dim=0)
-
-    def _pad(self, image: Tensor, network: MSNet) -> Tensor:
-        """Repeat the last pixels until every side is a multiple of the total stride."""
-        stride = network.total_stride
-        self._padding: list[int] = []
-        for n in reversed(image.shape[1:]):
-            self._padding += [0, round_up(n, stride) - n]
-        return F.pad(image.unsqueeze(0), self._padding, mode="replicate").squeeze(0)
-
     def _pad_classes(self, classes: Tensor) -> Tensor:
-        padded = F.pad(classes, self._padding, value=IGNORED_CLASS)
+        padding = padding_to_multiple(self.spatial_shape, self.model.total_stride)
+        padded = F.pad(classes, padding, value=IGNORED_CLASS)
         return padded.to(self.resources.device)

@@ -20,7 +20,7 @@ from napari_msseg.io import read_image, read_labels
 from napari_msseg.io.atomic import check_target
 from napari_msseg.io.formats import PICTURES, READABLE, format_of
 from napari_msseg.io.guard import naming
-from napari_msseg.io.pairs import LISTS, Pair, find_pairs
+from napari_msseg.io.pairs import Pair, find_pairs, is_list
 from napari_msseg.metrics import (
     accuracy,
     average_surface_distance,
@@ -58,7 +58,7 @@ def run(
     target = file_of(report)
     if target is not None:
         check_target(target)
-    if truth.suffix.lower() in LISTS and not truth.is_dir():
+    if is_list(truth):
         raise InputError(f"{truth}: is no label image; score two files or two folders")
     # every truth must have its mask, not the other way round
     pairs = [Pair(p.labels, p.image) for p in find_pairs(truth, prediction)]

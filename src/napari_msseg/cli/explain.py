@@ -9,10 +9,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from napari_msseg.cli.exits import say
-from napari_msseg.cli.targets import check_distinct
-from napari_msseg.errors import InputError
+from napari_msseg.cli.targets import check_distinct, check_fits, check_folder
 from napari_msseg.io import atomic_path, read_image
-from napari_msseg.io.atomic import check_target
 from napari_msseg.io.guard import naming
 from napari_msseg.preprocessing import normalise
 
@@ -31,9 +29,7 @@ def run(model: Path, image_path: Path, folder: Path, axes: str | None) -> None:
     InputError
         If model and image do not fit, or the folder cannot be written.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file; name a folder for the images")
-    check_target(folder / "grid") if folder.is_dir() else check_target(folder)
+    check_folder(folder, "the images")
     image = read_image(image_path, axes)
     with naming(image_path):
         pixels = normalise(image)
@@ -42,11 +38,8 @@ def run(model: Path, image_path: Path, folder: Path, axes: str | None) -> None:
 
     network = Checkpoint.load(model).build()
     config = network.config
-    if (image.spatial_ndim, image.channels) != (config.ndim, config.in_channels):
-        raise InputError(
-            f"{image_path}: is {image.spatial_ndim}D with {image.channels} channels; the model "
-            f"was trained on {config.ndim}D with {config.in_channels}"
-        )
+    with naming(image_path):
+        check_fits(image, config)
     grids = [folder / f"grid_{level + 1}.png" for level in range(len(config.channels))]
     check_distinct((image_path, model), (folder / "result.png", *grids))
     found = explain(network, pixels.data)

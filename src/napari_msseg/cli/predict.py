@@ -13,7 +13,13 @@ import numpy as np
 from napari_msseg.cli.exits import say
 from napari_msseg.cli.report import environment, file_of, image_fields, write_report
 from napari_msseg.cli.segment import parse_spacing
-from napari_msseg.cli.targets import check_distinct, check_mask, check_probabilities
+from napari_msseg.cli.targets import (
+    check_distinct,
+    check_fits,
+    check_folder,
+    check_mask,
+    check_probabilities,
+)
 from napari_msseg.errors import InputError
 from napari_msseg.io import read_image, write_mask, write_probabilities
 from napari_msseg.io.atomic import check_target
@@ -109,7 +115,10 @@ def plan(request: Request) -> list[Task]:
         check_mask(request.output)
         masks: Sequence[Path] = [request.output]
     else:
-        _check_folder(request.output)
+        folder = request.output
+        if not folder.exists() and stem(folder) != folder.name:
+            raise InputError(f"{folder}: is called as a file; name a folder for the masks")
+        check_folder(folder, "the masks of several images")
         masks = [request.output / (stem(image) + _suffix(image)) for image in images]
     tasks = [Task(i, m, _beside(m) if request.probabilities else None) for i, m in
              zip(images, masks, strict=True)]  # fmt: skip
@@ -119,14 +128,6 @@ def plan(request: Request) -> list[Task]:
     results = [path for task in tasks for path in (task.mask, task.probabilities)]
     check_distinct((request.model, *images), (*results, report))
     return tasks
-
-
-def _check_folder(path: Path) -> None:
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path}: is a file; name a folder for the masks of several images")
-    if not path.exists() and stem(path) != path.name:
-        raise InputError(f"{path}: is called as a file; name a folder for the masks")
-    check_target(path / "mask") if path.is_dir() else check_target(path)
 
 
 def _suffix(image: Path) -> str:
@@ -157,11 +158,7 @@ def _predict(
     config = network.config
     with naming(task.image):
         pixels = normalise(image)
-        if (image.spatial_ndim, image.channels) != (config.ndim, config.in_channels):
-            raise InputError(
-                f"is {image.spatial_ndim}D with {image.channels} channels; the model was trained "
-                f"on {config.ndim}D with {config.in_channels}"
-            )
+        check_fits(image, config)
     check_mask(task.mask, image)
     if task.probabilities is not None:
         check_probabilities(task.probabilities, image, config.n_classes)

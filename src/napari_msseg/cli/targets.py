@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_msseg.config import ModelConfig
 from napari_msseg.errors import InputError
 from napari_msseg.io import check_output
 from napari_msseg.io.atomic import check_target
@@ -36,6 +37,22 @@ def _require_imagej(path: Path, dtype: np.dtype[np.generic], shape: tuple[int, .
     with naming(path):
         # one number, seen as the whole array: it has the size without the memory
         require_imagej(np.broadcast_to(np.zeros((), dtype), shape))
+
+
+def check_folder(path: Path, contents: str) -> None:
+    """Raise `InputError` unless files can go into the folder `path`, made or yet to be made."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: is a file; name a folder for {contents}")
+    check_target(path / "file" if path.is_dir() else path)
+
+
+def check_fits(image: Volume, config: ModelConfig) -> None:
+    """Raise `InputError` unless a network of that shape takes the image."""
+    if (image.spatial_ndim, image.channels) != (config.ndim, config.in_channels):
+        raise InputError(
+            f"is {image.spatial_ndim}D with {image.channels} channels; the model was trained "
+            f"on {config.ndim}D with {config.in_channels}"
+        )
 
 
 def check_distinct(inputs: Iterable[Path | None], outputs: Iterable[Path | None]) -> None:

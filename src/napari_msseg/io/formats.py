@@ -33,9 +33,15 @@ def format_of(path: Path, among: tuple[Format, ...]) -> Format:
     InputError
         If it is none of `among`; the message lists their suffixes.
     """
-    name = path.name.lower()
-    for candidate in Format:  # OME_TIFF stands before TIFF, which its names end in too
-        if candidate in among and name.endswith(candidate.value):
-            return candidate
+    found = find_format(path, among)
+    if found is not None:
+        return found
     known = ", ".join(suffix for candidate in among for suffix in candidate.value)
     raise InputError(f"{path}: unknown kind of file; use one of {known}")
+
+
+def find_format(path: Path, among: tuple[Format, ...]) -> Format | None:
+    """Return the format that the name of `path` stands for; None if it is none of `among`."""
+    name = path.name.lower()
+    # OME_TIFF stands before TIFF, which its names end in too
+    return next((f for f in Format if f in among and name.endswith(f.value)), None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_msseg.errors import InputError
-from napari_msseg.io.formats import READABLE, Format
+from napari_msseg.io.formats import READABLE, find_format
 from napari_msseg.io.guard import require_file
 
 LABEL_ENDINGS = ("_labels", "_label", "_masks", "_mask", "_seg", "_gt", "-labels", "-mask")
@@ -46,7 +46,7 @@ def find_pairs(images: Path, labels: Path | None) -> list[Pair]:
         If a file or a partner is missing, or would be the partner of two images; the message
         names it.
     """
-    if images.suffix.lower() in LISTS and not images.is_dir():
+    if is_list(images):
         if labels is not None:
             raise InputError(f"{images}: is a list, which names the labels too; give no LABELS")
         return _read_list(images)
@@ -63,6 +63,11 @@ def find_pairs(images: Path, labels: Path | None) -> list[Pair]:
     return _match(images, labels)
 
 
+def is_list(path: Path) -> bool:
+    """Whether a path names a list of images and labels."""
+    return path.suffix.lower() in LISTS and not path.is_dir()
+
+
 def image_files(folder: Path) -> list[Path]:
     """Return the files of a folder that can be read as images, by name; hidden ones are not.
 
@@ -75,7 +80,7 @@ def image_files(folder: Path) -> list[Path]:
         return sorted(
             path
             for path in folder.iterdir()
-            if path.is_file() and not path.name.startswith(".") and _format(path) is not None
+            if path.is_file() and not path.name.startswith(".") and find_format(path, READABLE)
         )
     except OSError as error:
         raise InputError(f"{folder}: cannot be listed ({error.strerror})") from None
@@ -83,15 +88,10 @@ def image_files(folder: Path) -> list[Path]:
 
 def stem(path: Path) -> str:
     """Return the name of an image without the suffix of its format, ``.nii.gz`` at once."""
-    found = _format(path)
+    found = find_format(path, READABLE)
     suffixes = found.value if found else ()
     longest = max((s for s in suffixes if path.name.lower().endswith(s)), key=len, default="")
     return path.name[: len(path.name) - len(longest)]
-
-
-def _format(path: Path) -> Format | None:
-    name = path.name.lower()
-    return next((f for f in Format if f in READABLE and name.endswith(f.value)), None)
 
 
 def _match(images: Path, labels: Path) -> list[Pair]:
