@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from benchmarks import labelled_sets, peers
 from benchmarks.labelled_sets import Split
@@ -30,7 +31,7 @@ CODE = (
 """Modules that every figure depends on."""
 OWN_CODE = ("fused", "model")
 """Modules that those of MSNet depend on as well."""
-LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+LEARNING_RATES = (3e-4, 5e-4, 1e-3, 3e-3)
 """The grid that every network chooses from, on the development items."""
 TUNING_SHARE = 3
 """A trial of a learning rate is that many times shorter than a training."""
@@ -77,7 +78,7 @@ def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
     unknown = sorted(set(names) - {"MSNet", *peers.PEERS[ndim]})
     if unknown:
         raise InputError(f"unknown networks for {ndim}D: {', '.join(unknown)}")
-    config = _config(examples, options.steps)
+    config = configuration(examples, options.steps)
     rows = []
     for seed in range(options.seeds):
         for size in options.sizes:
@@ -104,7 +105,8 @@ def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def _config(examples: list[Example], steps: int) -> SupervisedConfig:
+def configuration(examples: list[Example], steps: int) -> SupervisedConfig:
+    """Return what every network of a run is trained with."""
     ndim = examples[0].classes.ndim
     base = default_supervised_config(ndim)
     n_classes = int(max(e.classes.max() for e in examples)) + 1
@@ -117,6 +119,7 @@ def _config(examples: list[Example], steps: int) -> SupervisedConfig:
 def _record(options: argparse.Namespace, name: str, config: SupervisedConfig) -> Record:
     """Return the record of a network; the shape of MSNet matters to MSNet alone."""
     mapping = to_mapping(config)
+    del mapping["learning_rate"], mapping["seed"]  # of the unit
     own = name == "MSNet"
     if not own:
         del mapping["model"]
@@ -149,9 +152,12 @@ def _learning_rate(
 
 
 def _measure(name: str, split: Split, config: SupervisedConfig) -> dict[str, Any]:
-    """Train one network and test it."""
     torch.manual_seed(config.seed)
-    network = peers.build(name, config.model)
+    return measure(peers.build(name, config.model), split, config)
+
+
+def measure(network: nn.Module, split: Split, config: SupervisedConfig) -> dict[str, Any]:
+    """Train one network and test it."""
     trainer = SupervisedTrainer(network, split.training, config, torch.device("cpu"))
     began = time.monotonic()
     skipped = 0

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,7 +15,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import labelled_sets, peers, record, supervised  # noqa: E402
+from benchmarks import ablation, labelled_sets, peers, record, supervised, variants  # noqa: E402
 from benchmarks.record import Record  # noqa: E402
 from napari_msseg.augmentation import Example  # noqa: E402
 from napari_msseg.config import ModelConfig, default_supervised_config  # noqa: E402
@@ -235,6 +237,45 @@ def test_msnet_among_its_peers_says_what_msnet_says(ndim):
     with torch.inference_mode():
         expected = network.network.msnet(padded)[0][:, :, :9]
         torch.testing.assert_close(network(x), expected)
+
+
+@pytest.mark.parametrize("name", ablation.VARIANTS)
+def test_a_variant_of_the_ablation_learns_with_everything_that_it_has(name):
+    torch.manual_seed(0)
+    base = default_supervised_config(2).model
+    few = {16: 4, 24: 4, 32: 4, 48: 6, 64: 6, 96: 8, 128: 8, 192: 8}
+    variant = ablation.VARIANTS[name]
+    changes = dict(variant.model)
+    if "channels" in changes:
+        changes["channels"] = tuple(few[c] for c in changes["channels"])
+    small = dataclasses.replace(base, channels=tuple(few[c] for c in base.channels))
+    variant = dataclasses.replace(variant, model=changes)
+    x = torch.randn(2, 1, 32, 32)
+    found = []
+    for each in (variant, ablation.Variant()):
+        torch.manual_seed(1)
+        network = ablation.build(each, small)
+        found.append((network, network(x)[0]))
+    (network, logits), (_, default) = found
+    assert torch.equal(logits, default) == (name == "default")
+    logits.square().mean().backward()
+    assert [n for n, p in network.named_parameters() if p.grad is None] == []
+
+
+def test_a_conjugate_regulariser_has_the_conjugate_of_its_convolutions():
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(3, 5, 3, padding=1, bias=False).double()
+    x, y = torch.randn(1, 3, 8, 8).double(), torch.randn(1, 5, 8, 8).double()
+    zero = torch.zeros(3).double()
+    with torch.no_grad():
+        there, back = (layer(x) * y).sum(), (x * variants.conjugate(layer, y, zero)).sum()
+    torch.testing.assert_close(there, back)
+
+
+def test_an_unknown_variant_is_one_clear_line(tmp_path, capsys):
+    code = ablation.run(argparse.Namespace(variants=["fast"], threads=0, data=tmp_path, json=None))
+    assert code == 2
+    assert "unknown variants: fast" in capsys.readouterr().err
 
 
 def test_densevoxnet_has_a_second_output_while_it_learns():

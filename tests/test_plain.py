@@ -19,8 +19,11 @@ from benchmarks.plain import PlainMSNet
 @pytest.mark.parametrize("normalisation", ["none", "batch"])
 @pytest.mark.parametrize("inner_kernel", [1, 3])
 @pytest.mark.parametrize("relaxations", [1, 2])
+@pytest.mark.parametrize("smoothers", ["tied", "separate"])
 @pytest.mark.parametrize("mode", ["train", "eval"])
-def test_value_and_gradient_agree_in_double(ndim, normalisation, inner_kernel, relaxations, mode):
+def test_value_and_gradient_agree_in_double(
+    ndim, normalisation, inner_kernel, relaxations, smoothers, mode
+):
     torch.manual_seed(0)
     config = ModelConfig(
         ndim=ndim,
@@ -28,6 +31,8 @@ def test_value_and_gradient_agree_in_double(ndim, normalisation, inner_kernel, r
         inner_kernel=inner_kernel,
         relaxations=relaxations,
         normalisation=normalisation,
+        smoothers=smoothers,
+        head_convolutions=relaxations,
     )
     fast, plain = MSNet(config).double(), PlainMSNet(config).double()
     plain.load_state_dict(fast.state_dict())

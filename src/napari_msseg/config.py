@@ -30,6 +30,18 @@ class Normalisation(StrEnum):
     BATCH = "batch"
 
 
+class Smoothers(StrEnum):
+    """What relaxes on a grid.
+
+    ``tied``: the operator of the grid, as the scheme has it. ``separate``: K, K* and τ of their
+    own before and after the coarse correction, beside those of the residual and of the coarse
+    problem; the region weights stay those of the grid.
+    """
+
+    TIED = "tied"
+    SEPARATE = "separate"
+
+
 def as_choice(config: Any, name: str, choices: type[StrEnum]) -> None:
     """Turn the text in a field into the choice that it names; `InputError` if it names none."""
     value = getattr(config, name)
@@ -61,7 +73,11 @@ class ModelConfig:
     embedding_dim : int
         Length D of the embeddings of the projection heads. [o]
     normalisation : Normalisation
-        Of the features inside K and K*, the head and the tail. [o]
+        Of the features inside and behind K and K*, of the head and the tail. [o]
+    smoothers : Smoothers
+        Tied are the scheme itself, and small [p]; separate ones learn better. [o]
+    head_convolutions : int
+        From the image to f, with ReLU between them. The paper: one. [p]
     """
 
     ndim: int = 2
@@ -73,6 +89,8 @@ class ModelConfig:
     expansion: float = 1.0
     embedding_dim: int = 16
     normalisation: Normalisation = Normalisation.NONE
+    smoothers: Smoothers = Smoothers.TIED
+    head_convolutions: int = 1
 
     def __post_init__(self) -> None:
         require(self.ndim in (2, 3), f"ndim must be 2 or 3, not {self.ndim}")
@@ -83,7 +101,13 @@ class ModelConfig:
         require(self.inner_kernel in (1, 3), "inner_kernel must be 1 or 3")
         require(self.expansion > 0, "expansion must be positive")
         require(self.embedding_dim >= 1, "embedding_dim must be at least 1")
+        require(self.head_convolutions >= 1, "head_convolutions must be at least 1")
         as_choice(self, "normalisation", Normalisation)
+        as_choice(self, "smoothers", Smoothers)
+        require(
+            self.smoothers is Smoothers.TIED or len(self.channels) > 1,
+            "separate smoothers need at least two grids",
+        )
 
 
 @dataclass(frozen=True)
@@ -356,12 +380,19 @@ def default_config(ndim: int) -> SessionConfig:
 
 def default_supervised_config(ndim: int) -> SupervisedConfig:
     """Return the defaults of supervised training for images (2) or volumes (3)."""
+    channels = (32, 48, 64, 96, 128) if ndim == 2 else (16, 24, 32, 48)
+    model = ModelConfig(
+        ndim=ndim,
+        channels=channels,
+        normalisation=Normalisation.BATCH,
+        smoothers=Smoothers.SEPARATE,
+        head_convolutions=2,
+    )
     if ndim == 2:
-        return SupervisedConfig(
-            model=ModelConfig(channels=(16, 24, 32, 48, 64), normalisation=Normalisation.BATCH)
-        )
+        return SupervisedConfig(model=model, learning_rate=5e-4)
     return SupervisedConfig(
-        model=ModelConfig(ndim=3, channels=(16, 24, 32, 48), normalisation=Normalisation.BATCH),
+        model=model,
+        learning_rate=5e-4,
         batch_size=2,
         patch_shape=(48, 64, 48),
         augment=AugmentConfig(flips=False, rotation=15.0, elastic=2.0),

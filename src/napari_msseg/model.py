@@ -6,7 +6,8 @@ of f, weighted by soft region indicators w, by solving
     N(u) = w(u, f) ⊙ (u − f) + K*(K u) = 0                                          (eq. 10)
 
 with one V-cycle of the full approximation scheme (FAS), because w makes N nonlinear. Every grid
-l has its own operator N_l and step size τ_l, and uses the same ones wherever it needs them:
+l has its own operator N_l and step size τ_l, and uses the same ones wherever it needs them
+(unless `ModelConfig.smoothers` gives the relaxations operators of their own):
 
     smooth     u_l ← u_l − τ_l [ N_l(u_l) − g_l ]                                   (eq. 13)
     restrict   û = R u_l,  f_{l+1} = R f_l,  g_{l+1} = R (g_l − N_l(u_l)) + N_{l+1}(û)
@@ -32,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_msseg.config import ModelConfig, Normalisation
+from napari_msseg.config import ModelConfig, Normalisation, Smoothers
 from napari_msseg.fused import (
     centred_softmax,
     channel_affine,
@@ -149,6 +150,7 @@ class Regulariser(nn.Module):
         self.k_adjoint_out = conv(config, inner, channels, 3)
         self.norm = normalise(config, inner)
         self.norm_adjoint = normalise(config, inner)
+        self.norm_out = normalise(config, channels)
         with torch.no_grad():  # begin near the identity, where every step size is stable
             self.k_adjoint_out.weight.mul_(0.1)
 
@@ -157,8 +159,9 @@ class Regulariser(nn.Module):
         assert self.k_in.bias is not None
         inner = F.relu(normalised(self.norm, u, self.k_in.weight, self.k_in.bias), inplace=True)
         inner = F.relu(self._between(inner), inplace=True)
-        out: Tensor = self.k_adjoint_out(inner)
-        return out
+        last = self.k_adjoint_out
+        assert last.bias is not None
+        return normalised(self.norm_out, inner, last.weight, last.bias)
 
     def _between(self, x: Tensor) -> Tensor:
         """Apply the last convolution of K and the first of K*, which nothing separates; normalise.
@@ -226,7 +229,32 @@ class RegionWeights(nn.Module):
         return CONVOLVE[misfit.ndim - 2](misfit, weight, bias)
 
 
-class Grid(nn.Module):
+class Smoother(nn.Module):
+    """K, K* and the step size τ of a relaxation.
+
+    What never relaxes needs no step size.
+    """
+
+    def __init__(self, config: ModelConfig, channels: int, *, relaxes: bool = True) -> None:
+        super().__init__()
+        self.regulariser = Regulariser(config, channels)
+        if relaxes:
+            self.step_size = nn.Parameter(torch.full((1, channels, *[1] * config.ndim), 0.5))
+
+    def evaluate(self, weights: RegionWeights, u: Tensor, f: Tensor) -> Tensor:
+        """Return w(u, f) ⊙ (u − f) + K*(K u)."""
+        difference = u - f
+        w = weights.of_misfit(difference.square())
+        return torch.addcmul(self.regulariser(u), w, difference)
+
+    def relax(self, u: Tensor, defect: Tensor) -> Tensor:
+        """Return u − τ · defect, where defect = N(u) − g (eq. 13)."""
+        # In one dtype: mixing bfloat16 with a float32 τ would make all of u float32, at twice
+        # the cost of a step.
+        return relax(u, self.step_size, defect)
+
+
+class Grid(Smoother):
     """One grid l: the operator N_l, its step size τ_l, and the way to the next coarser grid.
 
     Parameters
@@ -238,28 +266,48 @@ class Grid(nn.Module):
     """
 
     def __init__(self, config: ModelConfig, channels: int, coarser: int | None) -> None:
-        super().__init__()
-        self.regulariser = Regulariser(config, channels)
+        tied = config.smoothers is Smoothers.TIED
+        super().__init__(config, channels, relaxes=tied)
         self.weights = RegionWeights(config, channels)
-        self.step_size = nn.Parameter(torch.full((1, channels, *[1] * config.ndim), 0.5))
         self.mode = INTERPOLATION[config.ndim]
+        if not tied:
+            self.own_before = Smoother(config, channels)
+            self.own_after = Smoother(config, channels)
         if coarser is not None:
             # Kernel 2 centres a coarse pixel between its fine ones, as the interpolation does.
             # No bias: a residual of zero must stay zero on its way down and up.
             self.restrict = CONV[config.ndim](channels, coarser, 2, stride=2, bias=False)
             self.prolong_channels = conv(config, coarser, channels, 1, bias=False)
+            self._start_as_averages(channels, coarser)
+
+    @torch.no_grad()
+    def _start_as_averages(self, channels: int, coarser: int) -> None:
+        """Begin with R the mean over 2 × 2 pixels in turned channels, P its conjugate.
+
+        Both keep lengths, so that what the coarsest grid says arrives on the finest.
+        """
+        turn = nn.init.orthogonal_(torch.empty(coarser, channels))
+        kernel = self.restrict.weight
+        kernel.copy_(turn.view(coarser, channels, *[1] * (kernel.ndim - 2)) / kernel[0, 0].numel())
+        self.prolong_channels.weight.copy_(turn.T.reshape_as(self.prolong_channels.weight))
+
+    @property
+    def before(self) -> Smoother:
+        """What relaxes before the coarse correction."""
+        return cast("Smoother", getattr(self, "own_before", self))
+
+    @property
+    def after(self) -> Smoother:
+        """What relaxes after the coarse correction."""
+        return cast("Smoother", getattr(self, "own_after", self))
 
     def forward(self, u: Tensor, f: Tensor) -> Tensor:
         """Evaluate N(u) = w(u, f) ⊙ (u − f) + K*(K u)."""
-        difference = u - f
-        w = self.weights.of_misfit(difference.square())
-        return torch.addcmul(self.regulariser(u), w, difference)
+        return self.evaluate(self.weights, u, f)
 
-    def relax(self, u: Tensor, defect: Tensor) -> Tensor:
-        """Return u − τ · defect, where defect = N(u) − g (eq. 13)."""
-        # In one dtype: mixing bfloat16 with a float32 τ would make all of u float32, at twice
-        # the cost of a step.
-        return relax(u, self.step_size, defect)
+    def correct(self, u: Tensor, u_coarse: Tensor, u_hat: Tensor) -> Tensor:
+        """Return u + P (u_coarse − û): the change that the coarser grid found, not its value."""
+        return u + self.prolong(u_coarse - u_hat)
 
     def prolong(self, correction: Tensor) -> Tensor:
         """Interpolate a correction from the next coarser grid to this one."""
@@ -287,6 +335,9 @@ class MSNet(nn.Module):
             Grid(config, here, coarser) for here, coarser in zip(c, (*c[1:], None), strict=True)
         )
         self.head_norm = normalise(config, c[0])
+        rest = range(config.head_convolutions - 1)
+        self.head_rest = nn.ModuleList(conv(config, c[0], c[0], 3) for _ in rest)
+        self.head_rest_norms = nn.ModuleList(normalise(config, c[0]) for _ in rest)
         self.tail = nn.Sequential(
             conv(config, c[0], c[0], 3), nn.ReLU(), conv(config, c[0], config.n_classes, 1)
         )
@@ -307,11 +358,11 @@ class MSNet(nn.Module):
         The sizes of x must be multiples of `total_stride`. `watch` is shown every grid.
         """
         self._forget_statistics()
-        assert self.head.bias is not None
-        f = normalised(self.head_norm, x, self.head.weight, self.head.bias)  # B C Y X
+        f = self.to_features(x)
         solutions: list[Tensor] = []
         # Where u = f the fidelity vanishes, whatever w is: N(f) = K*(K f).
-        u = self.v_cycle(0, f, f, None, self.grid(0).regulariser(f), solutions, watch)
+        n = self.grid(0).before.regulariser(f)
+        u = self.v_cycle(0, f, f, None, n, solutions, watch)
         logits = self.to_logits(u)
         self._forget_statistics()  # they hold the graph of this cycle
         return logits, solutions[::-1]
@@ -320,6 +371,15 @@ class MSNet(nn.Module):
         for module in self.modules():
             if isinstance(module, SharedBatchNorm):
                 module.begin_cycle()
+
+    def to_features(self, x: Tensor) -> Tensor:
+        """Map x (B, C_in, [Z,] Y, X) to f (B, C, [Z,] Y, X)."""
+        assert self.head.bias is not None
+        f = normalised(self.head_norm, x, self.head.weight, self.head.bias)
+        for layer, norm in zip(self.head_rest, self.head_rest_norms, strict=True):
+            weight, bias = cast("Tensor", layer.weight), cast("Tensor", layer.bias)
+            f = normalised(norm, F.relu(f), weight, bias)
+        return f
 
     def to_logits(self, u: Tensor) -> Tensor:
         """Map u_1 (B, C, [Z,] Y, X) to logits (B, K, [Z,] Y, X)."""
@@ -338,32 +398,40 @@ class MSNet(nn.Module):
         solutions: list[Tensor],
         watch: Watch | None = None,
     ) -> Tensor:
-        """Solve N_l(u) = g by FAS, starting at u, where n = N_l(u) is known already.
+        """Solve N_l(u) = g by FAS, starting at u.
 
-        `g` may be None for 0.
+        `n` is what `before` of the grid makes of u: N_l(u) where smoothers are tied. `g` may be
+        None for 0.
 
         Appends the solution of every grid from the coarsest up to `solutions`, and shows each
         to `watch`.
         """
         grid = self.grid(level)
-        start = n
 
         def defect(n: Tensor) -> Tensor:
             return n if g is None else n - g
 
+        start = defect(grid(u, f)) if watch else None
         for i in range(self.config.relaxations):
-            u = grid.relax(u, defect(n if i == 0 else grid(u, f)))
+            if i > 0:
+                n = grid.before.evaluate(grid.weights, u, f)
+            u = grid.before.relax(u, defect(n))
         if level + 1 < len(self.grids):
+            coarse = self.grid(level + 1)
             u_hat, f_hat = grid.restrict(u), grid.restrict(f)  # B C' Y/2 X/2
-            n_hat = self.grid(level + 1)(u_hat, f_hat)
+            n_hat = coarse(u_hat, f_hat)
             g_hat = n_hat - grid.restrict(defect(grid(u, f)))
-            u_coarse = self.v_cycle(level + 1, u_hat, f_hat, g_hat, n_hat, solutions, watch)
-            u = u + grid.prolong(u_coarse - u_hat)
+            n_before = n_hat
+            if coarse.before is not coarse:
+                n_before = coarse.before.evaluate(coarse.weights, u_hat, f_hat)
+            u_coarse = self.v_cycle(level + 1, u_hat, f_hat, g_hat, n_before, solutions, watch)
+            u = grid.correct(u, u_coarse, u_hat)
         for _ in range(self.config.relaxations):
-            u = grid.relax(u, defect(grid(u, f)))
+            u = grid.after.relax(u, defect(grid.after.evaluate(grid.weights, u, f)))
         solutions.append(u)
         if watch:
-            watch(level, f, g, defect(start), u)
+            assert start is not None
+            watch(level, f, g, start, u)
         return u
 
 
@@ -394,11 +462,14 @@ def receptive_radius(config: ModelConfig) -> int:
             u = max(u + operator * pixel, f + pixel, right_hand_side)
         if level + 1 < len(config.channels):
             residual = max(u + operator * pixel, f + pixel, right_hand_side)
-            coarse = cycle(level + 1, u + pixel, f + pixel, residual + pixel)
+            start, defect = u + pixel, residual + pixel
+            if config.smoothers is Smoothers.SEPARATE:  # N(û) of the smoother does not cancel
+                defect = max(defect, start + operator * 2 * pixel)
+            coarse = cycle(level + 1, start, f + pixel, defect)
             u = max(u, coarse + 2 * pixel)
         for _ in range(config.relaxations):
             u = max(u + operator * pixel, f + pixel, right_hand_side)
         return u
 
-    head, tail = 1, 1
+    head, tail = config.head_convolutions, 1
     return cycle(0, head, head, head + operator) + tail

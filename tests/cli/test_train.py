@@ -401,7 +401,7 @@ def test_an_unfinished_training_is_not_overwritten(
     [
         ((), 4, "steps 3 where now it is 4"),
         (("--seed", 1), 3, "seed 0 where now it is 1"),
-        (("--learning-rate", 0.5), 3, "learning rate 0.001 where now it is 0.5"),
+        (("--learning-rate", 0.5), 3, "learning rate 0.0005 where now it is 0.5"),
         (("--loss", "ce"), 3, "loss both where now it is ce"),
         (("--validation", 1), 3, "images"),
     ],
