@@ -14,6 +14,7 @@ import napari_msseg.labelled
 from napari_msseg.errors import InputError
 from napari_msseg.io.pairs import Pair
 from napari_msseg.labelled import MOST_CLASSES, classes_of, labels_of, load_labelled
+from napari_msseg.scribbles import IGNORED_CLASS
 
 Write = Callable[..., Pair]
 
@@ -115,6 +116,21 @@ def test_labels_and_classes_are_inverse(values: tuple[int, ...]) -> None:
     assert labels.tolist() == [list(values or (0, 1))]
     if values:
         np.testing.assert_array_equal(classes_of(labels, values), classes)
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_pixels_that_are_no_number_have_no_class_and_are_counted(
+    write: Write, binary: bool
+) -> None:
+    spoilt = GREY.astype(np.float32)
+    spoilt[3:5, 20] = np.nan, np.inf
+    images = load_labelled([write(), write(spoilt, name="b")], binary=binary)
+    name = images.examples[1].name
+    assert images.invalid_counts == {name: 2}
+    assert name.endswith("b.tif")
+    ignored = images.examples[1].classes == IGNORED_CLASS
+    assert np.argwhere(ignored).tolist() == [[3, 20], [4, 20]]
+    assert not (images.examples[0].classes == IGNORED_CLASS).any()
 
 
 # ------------------------------------------------------- what is refused

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from napari_msseg.io.guard import naming
 from napari_msseg.io.memory import available_memory
 from napari_msseg.io.pairs import Pair
 from napari_msseg.preprocessing import NormalisedImage, normalise
+from napari_msseg.scribbles import IGNORED_CLASS
 from napari_msseg.volume import Volume
 
 MOST_CLASSES = 32
@@ -30,10 +31,13 @@ class LabelledImages:
     examples : list of Example
     label_values : tuple of int
         What each class is called in the label images, class 0 first.
+    invalid_counts : dict of str to int
+        Pixels that are NaN or infinite, by image, where there are any; they have no class.
     """
 
     examples: list[Example]
     label_values: tuple[int, ...]
+    invalid_counts: dict[str, int] = field(default_factory=dict)
 
     @property
     def channels(self) -> int:
@@ -83,18 +87,27 @@ def load_labelled(
         Example(
             str(pair.image),
             pixels.data,
-            (labels > 0).astype(np.int64) if binary else classes_of(labels, values),
+            _without_invalid(
+                (labels > 0).astype(np.int64) if binary else classes_of(labels, values), pixels
+            ),
             image.spacing,
         )
         for pair, image, pixels, labels in loaded
     ]
     present = np.unique(np.concatenate([np.unique(e.classes) for e in examples]))
-    if len(present) < 2:
+    if len(present[present != IGNORED_CLASS]) < 2:
         raise InputError(
             f"{pairs[0].labels}: the label images hold one value only: there is nothing to tell "
             "apart"
         )
-    return LabelledImages(examples, values)
+    invalid = {str(p.image): n.invalid_count for p, _, n, _ in loaded if n.invalid_count}
+    return LabelledImages(examples, values, invalid)
+
+
+def _without_invalid(
+    classes: npt.NDArray[np.int64], pixels: NormalisedImage
+) -> npt.NDArray[np.int64]:
+    return classes if pixels.invalid is None else np.where(pixels.invalid, IGNORED_CLASS, classes)
 
 
 def classes_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,6 +15,8 @@ import pytest
 import tifffile
 from PIL import Image
 from typer.testing import Result
+
+from napari_msseg.checkpoint import Checkpoint
 
 Invoke = Callable[..., Result]
 Save = Callable[[Path, np.ndarray], Path]
@@ -158,6 +161,18 @@ def test_the_spacing_of_the_user_goes_into_mask_and_report(
         assert 'PhysicalSizeX="0.25"' in (tif.ome_metadata or "")
 
 
+def test_pixels_that_are_no_number_are_background_and_announced(
+    predict: Any, save: Save, tmp_path: Path
+) -> None:
+    spoilt = GREY.astype(np.float32)
+    spoilt[:2] = np.nan
+    image = save(tmp_path / "i.tif", spoilt)
+    result = predict(image, "-o", tmp_path / "mask.tif")
+    assert result.exit_code == 0, result.output
+    assert f"{image}: {2 * 48} pixels are NaN or infinite" in result.stderr
+    assert not tifffile.imread(tmp_path / "mask.tif")[:2].any()
+
+
 def test_the_report_has_a_row_an_image(
     predict: Any, folder: Path, tmp_path: Path, model: Path
 ) -> None:
@@ -293,6 +308,17 @@ def test_a_mask_does_not_overwrite_the_model(
     image, model = save(tmp_path / "i.tif", GREY), save(tmp_path / "m.tif", GREY)
     with refuses("m.tif", "named twice") as expect:
         expect(invoke("predict", model, image, "-o", model))
+
+
+def test_labels_that_png_does_not_hold_are_refused_before_anything_is_predicted(
+    invoke: Invoke, model: Path, save: Save, refuses: Refuses, tmp_path: Path
+) -> None:
+    known = Checkpoint.load(model)
+    large = tmp_path / "large.safetensors"
+    dataclasses.replace(known, label_values=(0, 300)).save(large)
+    image = save(tmp_path / "i.tif", GREY)
+    with refuses("m.png", "255", "300", ".tif") as check:
+        check(invoke("predict", large, image, "-o", tmp_path / "m.png"))
 
 
 def test_a_png_mask_of_a_volume_is_refused(

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = {Format.NIFTI: ".nii.gz", Format.OME_TIFF: ".ome.tif", Format.TIFF: ".tif"}
 """Of a mask, by the format of its image; pictures get PNG."""
+LARGEST_OF_PNG = 255
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ def run(request: Request) -> None:
 
     device = choose_device(request.device)
     checkpoint = Checkpoint.load(request.model)
+    largest = max(checkpoint.label_values, default=0)
+    for task in tasks:
+        if task.mask.suffix.lower() == ".png" and largest > LARGEST_OF_PNG:
+            raise InputError(f"{task.mask}: PNG holds labels up to {LARGEST_OF_PNG}, and "
+                             f"{request.model} knows the label {largest}; use .tif")  # fmt: skip
     network = checkpoint.build().to(device)
     tasks[0].mask.parent.mkdir(exist_ok=True)
     rows, failed = [], 0
@@ -164,6 +170,9 @@ def _predict(
         check_probabilities(task.probabilities, image, config.n_classes)
     probabilities = predict_probabilities(network, pixels.data, device)
     classes = probabilities.argmax(axis=0).astype(np.uint8)
+    if pixels.invalid is not None:
+        classes[pixels.invalid] = 0
+        say(f"{task.image}: {pixels.invalid_count} pixels are NaN or infinite: background")
     write_mask(task.mask, labels_of(classes, label_values), image)
     if task.probabilities is not None:
         write_probabilities(task.probabilities, probabilities, image)

@@ -87,6 +87,8 @@ def run(request: Request) -> None:
     device = choose_device(request.device)
     start_from = None if request.model is None else Checkpoint.load(request.model)
     images = load_labelled(pairs, request.axes, binary=request.binary)
+    for name, count in images.invalid_counts.items():
+        say(f"{name}: {count} pixels are NaN or infinite and are not trained on")
     config = build_config(request, images.ndim)
     held_out = _held_out(request, len(images.examples))
     with naming(request.model or request.images):
