@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_msseg.model import Grid, MSNet, Smoother
+from napari_msseg.grid import Grid, Smoother
+from napari_msseg.model import MSNet
 
 
 def operator(grid: Grid, u: Tensor, f: Tensor, smoother: Smoother | None = None) -> Tensor:

@@ -29,7 +29,7 @@ CODE = (
     *("benchmarks.labelled_sets", "benchmarks.peers"),
 )
 """Modules that every figure depends on."""
-OWN_CODE = ("fused", "model")
+OWN_CODE = ("convolutions", "fused", "grid", "model")
 """Modules that those of MSNet depend on as well."""
 LEARNING_RATES = (3e-4, 5e-4, 1e-3, 3e-3)
 """The grid that every network chooses from, on the development items."""

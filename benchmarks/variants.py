@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_msseg.config import ModelConfig
-from napari_msseg.model import CONV, CONVOLVE, Grid, MSNet, RegionWeights, Regulariser, Smoother
+from napari_msseg.convolutions import CONV, CONVOLVE
+from napari_msseg.grid import Grid, RegionWeights, Regulariser, Smoother
+from napari_msseg.model import MSNet
 
 
 class SigmoidWeights(RegionWeights):

@@ -16,17 +16,11 @@ from napari_msseg.config import (
     default_config,
     default_supervised_config,
 )
+from napari_msseg.convolutions import SharedBatchNorm
 from napari_msseg.errors import InputError
+from napari_msseg.grid import Grid, RegionWeights, Regulariser
 from napari_msseg.losses import masked_cross_entropy
-from napari_msseg.model import (
-    Grid,
-    MSNet,
-    RegionWeights,
-    Regulariser,
-    SharedBatchNorm,
-    grow_classes,
-    receptive_radius,
-)
+from napari_msseg.model import MSNet, grow_classes, receptive_radius
 
 U_NET_PARAMETERS = 31_000_000
 """Of a U-Net of 64 … 1024 channels, 2D."""

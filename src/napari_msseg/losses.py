@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_msseg.config import ModelConfig
-from napari_msseg.model import conv
+from napari_msseg.convolutions import conv
 from napari_msseg.scribbles import IGNORED_CLASS
 
 DICE_EPSILON = 1e-5
