@@ -20,11 +20,22 @@ import napari_msseg
 PACKAGES = ("torch", "numpy", "scikit-image", "scikit-learn", "napari",
             "monai", "segmentation-models-pytorch")  # fmt: skip
 
+RESULTS = "benchmarks/results"
+
 
 def commit() -> str:
-    """Return the commit of the working tree, marked where files differ from it."""
-    git = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    """Return the commit of the working tree, marked where files differ from it.
+
+    Results themselves do not count: they differ as soon as there is one.
+    """
+    described = _git("describe", "--always", "--abbrev=12", "--exclude=*")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", f":!/{RESULTS}")
+    return described + "-dirty" * bool(changed)
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def digest(modules: tuple[str, ...]) -> str:

@@ -43,6 +43,27 @@ def test_a_line_says_commit_machine_versions_and_command(tmp_path):
     assert entry["command"].startswith("python -m benchmarks")
 
 
+def test_a_commit_is_marked_where_code_differs_and_not_where_results_do(tmp_path, monkeypatch):
+    def git(*arguments: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    results, code = tmp_path / record.RESULTS / "x.jsonl", tmp_path / "code.py"
+    results.parent.mkdir(parents=True)
+    for file in (results, code):
+        file.write_text("1")
+    git("init")
+    git("add", "-A")
+    git("commit", "-m", "first")
+    monkeypatch.chdir(tmp_path)
+    clean = record.commit()
+    assert len(clean) == 12
+    results.write_text("2")
+    assert record.commit() == clean
+    code.write_text("2")
+    assert record.commit() == f"{clean}-dirty"
+
+
 # ------------------------------------------------------------- keyed on the code
 
 
