@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import zlib
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -263,9 +264,16 @@ class Training:
         return {
             "config": _plain(to_mapping(self.config)),
             "label_values": list(self._label_values),
-            "images": [[e.name, list(e.classes.shape)] for e in self._training],
-            "held_out": [[e.name, list(e.classes.shape)] for e in self._held_out],
+            "images": [_identify(e) for e in self._training],
+            "held_out": [_identify(e) for e in self._held_out],
         }
+
+
+def _identify(example: Example) -> list[Any]:
+    """Return what tells an image from another, or from itself with other labels."""
+    checksum = zlib.crc32(example.image.tobytes())
+    checksum = zlib.crc32(example.classes.tobytes(), checksum)
+    return [example.name, list(example.classes.shape), list(example.spacing), checksum]
 
 
 def _fitting(checkpoint: Checkpoint, network: MSNet) -> MSNet:
@@ -290,5 +298,6 @@ def _difference(key: str, there: Any, here: Any) -> str:
             if there.get(name) != here.get(name):
                 return _difference(name, there.get(name), here.get(name))
     if isinstance(there, list) and isinstance(here, list) and key in ("images", "held_out"):
-        return "other images" if key == "images" else "other held-out images"
+        images = "other images" if key == "images" else "other held-out images"
+        return f"{images} or labels"
     return f"{key.replace('_', ' ')} {there} where now it is {here}"

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from safetensors import safe_open
 from typer.testing import Result
@@ -423,6 +424,17 @@ def test_other_images_do_not_go_on_with_it(
 ) -> None:
     (stopped[0] / "case_2.tif").unlink()
     with refuses("m.safetensors.unfinished", "other images") as expect:
+        expect(train(*stopped, "--resume"))
+
+
+def test_other_labels_under_the_same_names_do_not_go_on_with_it(
+    stopped: tuple[Path, Path], train: Any, refuses: Refuses
+) -> None:
+    file = sorted(stopped[1].iterdir())[0]
+    labels = tifffile.imread(file)
+    labels[0, 0] = labels.max() - labels[0, 0]
+    tifffile.imwrite(file, labels)
+    with refuses("m.safetensors.unfinished", "other", "labels") as expect:
         expect(train(*stopped, "--resume"))
 
 
