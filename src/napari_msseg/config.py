@@ -380,19 +380,16 @@ def default_config(ndim: int) -> SessionConfig:
 
 def default_supervised_config(ndim: int) -> SupervisedConfig:
     """Return the defaults of supervised training for images (2) or volumes (3)."""
-    channels = (32, 48, 64, 96, 128) if ndim == 2 else (16, 24, 32, 48)
-    model = ModelConfig(
-        ndim=ndim,
-        channels=channels,
-        normalisation=Normalisation.BATCH,
-        smoothers=Smoothers.SEPARATE,
-        head_convolutions=2,
-    )
+    model = ModelConfig(ndim=ndim, normalisation=Normalisation.BATCH, head_convolutions=2)
     if ndim == 2:
-        return SupervisedConfig(model=model, learning_rate=5e-4)
+        channels = (32, 48, 64, 96, 128)
+        return SupervisedConfig(
+            model=dataclasses.replace(model, channels=channels, smoothers=Smoothers.SEPARATE),
+            learning_rate=5e-4,
+        )
     return SupervisedConfig(
-        model=model,
-        learning_rate=5e-4,
+        model=dataclasses.replace(model, channels=(16, 24, 32, 48)),
+        learning_rate=2e-3,
         batch_size=2,
         patch_shape=(48, 64, 48),
         augment=AugmentConfig(flips=False, rotation=15.0, elastic=2.0),
