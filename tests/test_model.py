@@ -173,8 +173,9 @@ def test_the_correction_of_a_constant_error_is_constant():
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_at_the_start_a_constant_survives_the_way_down_and_up(ndim):
-    grid = Grid(ModelConfig(ndim=ndim, channels=(4, 6)), 4, 6)
+def test_normalised_a_constant_survives_the_way_down_and_up_at_the_start(ndim):
+    config = ModelConfig(ndim=ndim, channels=(4, 6), normalisation=Normalisation.BATCH)
+    grid = Grid(config, 4, 6)
     constant = torch.randn(1, 4, *[1] * ndim).expand(1, 4, *[8] * ndim)
     with torch.no_grad():
         torch.testing.assert_close(grid.prolong(grid.restrict(constant)), constant)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_msseg.config import ModelConfig, Smoothers
+from napari_msseg.config import ModelConfig, Normalisation, Smoothers
 from napari_msseg.convolutions import CONV, CONVOLVE, conv, normalise, normalised
 from napari_msseg.fused import centred_softmax, relax
 
@@ -165,13 +165,16 @@ class Grid(Smoother):
             # No bias: a residual of zero must stay zero on its way down and up.
             self.restrict = CONV[config.ndim](channels, coarser, 2, stride=2, bias=False)
             self.prolong_channels = conv(config, coarser, channels, 1, bias=False)
-            self._start_as_averages(channels, coarser)
+            if config.normalisation is not Normalisation.NONE:
+                self._start_as_averages(channels, coarser)
 
     @torch.no_grad()
     def _start_as_averages(self, channels: int, coarser: int) -> None:
         """Begin with R the mean over 2 × 2 pixels in turned channels, P its conjugate.
 
-        Both keep lengths, so that what the coarsest grid says arrives on the finest.
+        Both keep lengths, so that what the coarsest grid says arrives on the finest. A network
+        without normalisation, which learns from strokes, is better off with torch's random
+        numbers: they let it begin with what is fine (docs/experiments.md).
         """
         turn = nn.init.orthogonal_(torch.empty(coarser, channels))
         kernel = self.restrict.weight
