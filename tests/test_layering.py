@@ -16,6 +16,8 @@ ROOT = Path(napari_msseg.__file__).parent
 GUI = {"napari", "qtpy", "magicgui", "superqt", "pyqtgraph", "PyQt5", "PyQt6", "PySide2", "PySide6"}
 TENSORS = {
     "model",
+    "grid",
+    "convolutions",
     "losses",
     "trainer",
     "session",

@@ -379,3 +379,9 @@ def test_on_a_terminal_lines_stand_above_a_bar() -> None:
     assert "preparing on [cpu]" in shown
     assert "warning: memory ran out" in shown
     assert shown.count("first answer after") == 1
+
+
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "napari_msseg", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "segment" in done.stdout
