@@ -452,9 +452,16 @@ def test_normalised_a_v_cycle_leaves_a_solution_where_it_is_when_it_learns(ndim,
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@pytest.mark.parametrize("channels", [(4, 6), (4, 6, 8)], ids=["2 grids", "3 grids"])
+@pytest.mark.parametrize(
+    ("channels", "smoothers"),
+    [
+        ((4,), Smoothers.TIED),
+        ((4, 6, 8), Smoothers.TIED),
+        ((4, 6), Smoothers.SEPARATE),
+        ((4, 6, 8), Smoothers.SEPARATE),
+    ],
+)
 @pytest.mark.parametrize("learning", [False, True])
-@pytest.mark.parametrize("smoothers", Smoothers)
 def test_normalised_the_v_cycle_is_the_full_approximation_scheme(
     ndim, channels, learning, smoothers
 ):
@@ -467,7 +474,7 @@ def test_normalised_the_v_cycle_is_the_full_approximation_scheme(
         grid = network.grids[0]
         n = grid.before.evaluate(grid.weights, u, f)
         actual = network.v_cycle(0, u, f, g, n, [])
-    torch.testing.assert_close(actual, expected, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(actual, expected, atol=1e-10, rtol=1e-10)
 
 
 def test_normalised_the_network_is_a_v_cycle_between_head_and_tail():

@@ -74,7 +74,7 @@ def test_a_prediction_in_tiles_equals_that_of_the_whole_image(
     assert len(in_tiles.regions()) > 1 == len(at_once.regions())
     expected = predict_whole(at_once)
     np.testing.assert_allclose(predict_whole(in_tiles), expected, atol=1e-5)
-    assert np.ptp(expected[0]) > 1e-3  # a hundred times what is tolerated: no constant
+    assert np.ptp(expected[0]) > 0.01  # it is no constant
 
 
 @pytest.mark.parametrize("shape", [(37, 53), (3, 17, 22)])

@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -121,7 +122,6 @@ class Training:
         self._best_weights: dict[str, Tensor] | None = None
         self._without_gain = 0
         self._skipped = 0
-        self._identity = self._describe()
 
     @property
     def step_count(self) -> int:
@@ -259,8 +259,9 @@ class Training:
         self._best_weights = parts["best"] or None
         self._without_gain = without_gain
 
-    def _describe(self) -> dict[str, Any]:
-        """Return what makes a training this training, as JSON gives it back."""
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        """What makes a training this training, as JSON gives it back."""
         return {
             "config": _plain(to_mapping(self.config)),
             "label_values": list(self._label_values),
@@ -271,8 +272,8 @@ class Training:
 
 def _identify(example: Example) -> list[Any]:
     """Return what tells an image from another, or from itself with other labels."""
-    checksum = zlib.crc32(example.image.tobytes())
-    checksum = zlib.crc32(example.classes.tobytes(), checksum)
+    checksum = zlib.crc32(np.ascontiguousarray(example.image).data)
+    checksum = zlib.crc32(np.ascontiguousarray(example.classes).data, checksum)
     return [example.name, list(example.classes.shape), list(example.spacing), checksum]
 
 

@@ -26,6 +26,7 @@ from napari_msseg.io.atomic import check_target
 from napari_msseg.io.formats import PICTURES, READABLE, Format, format_of
 from napari_msseg.io.guard import naming
 from napari_msseg.io.pairs import image_files, stem
+from napari_msseg.io.picture import LARGEST_OF_PNG
 from napari_msseg.preprocessing import normalise
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = {Format.NIFTI: ".nii.gz", Format.OME_TIFF: ".ome.tif", Format.TIFF: ".tif"}
 """Of a mask, by the format of its image; pictures get PNG."""
-LARGEST_OF_PNG = 255
 
 
 @dataclass(frozen=True)

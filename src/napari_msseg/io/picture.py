@@ -16,6 +16,8 @@ from napari_msseg.io.pixels import Pixels
 # named, because Pillow's other formats include one that starts ghostscript
 ACCEPTED = ("PNG", "JPEG", "BMP")
 PALETTES = ("P", "PA")
+LARGEST_OF_PNG = 255
+"""As a mask is written: 8-bit grey."""
 BYTES_A_PIXEL = 4
 """The most that Pillow needs in the modes it decodes these formats to."""
 
@@ -55,6 +57,6 @@ def write_png(path: Path, mask: npt.NDArray[np.unsignedinteger]) -> None:
     """
     if mask.ndim != 2:
         raise InputError(f"PNG holds 2D masks only, not {mask.ndim}D; use .nii.gz or .tif")
-    if mask.max(initial=0) > np.iinfo(np.uint8).max:
-        raise InputError(f"PNG holds classes up to 255, not {mask.max()}; use .tif")
+    if mask.max(initial=0) > LARGEST_OF_PNG:
+        raise InputError(f"PNG holds classes up to {LARGEST_OF_PNG}, not {mask.max()}; use .tif")
     Image.fromarray(mask.astype(np.uint8)).save(path, format="PNG")
