@@ -104,7 +104,7 @@ def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
     split = labelled_sets.development(examples, options.size)
     config = configuration(examples, options.steps)
     mapping = to_mapping(config)
-    del mapping["seed"]
+    del mapping["seed"], mapping["s2l"]
     record = Record(options.json, mapping, code=digest((*CODE, *OWN_CODE, "benchmarks.variants")))
     rows = []
     for seed in range(options.seeds):

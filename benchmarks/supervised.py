@@ -120,6 +120,7 @@ def _record(options: argparse.Namespace, name: str, config: SupervisedConfig) ->
     """Return the record of a network; the shape of MSNet matters to MSNet alone."""
     mapping = to_mapping(config)
     del mapping["learning_rate"], mapping["seed"]  # of the unit
+    del mapping["s2l"]  # every pixel is labelled
     own = name == "MSNet"
     if not own:
         del mapping["model"]

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from napari_msseg.config import ContrastiveConfig, ModelConfig, SessionConfig, TrainConfig
+from napari_msseg.config import (
+    ContrastiveConfig,
+    ModelConfig,
+    Scribble2LabelConfig,
+    SessionConfig,
+    TrainConfig,
+)
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.volume import Volume
 
@@ -52,17 +58,22 @@ def _scene(shape: tuple[int, ...] = (48, 48), channels: int = 0, seed: int = 0) 
 
 
 def _quick_config(
-    ndim: int = 2, train: dict[str, Any] | None = None, **changes: Any
+    ndim: int = 2,
+    train: dict[str, Any] | None = None,
+    s2l: dict[str, Any] | None = None,
+    **changes: Any,
 ) -> SessionConfig:
     """A configuration whose every constant is stated here, and whose steps take milliseconds."""
     patch = (32, 32) if ndim == 2 else (16, 24, 24)
     config = SessionConfig(
         model=ModelConfig(ndim=ndim, channels=(4, 6, 8), relaxations=1, inner_kernel=1),
         train=TrainConfig(
-            warm_up_steps=4,
-            ensemble_period=5,
-            pixel=ContrastiveConfig(0.5, 0.3, 1, samples=32),
-            patch=ContrastiveConfig(1.0, 0.1, 4, samples=32),
+            s2l=Scribble2LabelConfig(
+                warm_up_steps=4,
+                ensemble_period=5,
+                pixel=ContrastiveConfig(0.5, 0.3, 1, samples=32),
+                patch=ContrastiveConfig(1.0, 0.1, 4, samples=32),
+            ),
             batch_size=2,
             patch_shape=patch,
         ),
@@ -71,7 +82,8 @@ def _quick_config(
         instant=False,
         tile_shape=(64, 64) if ndim == 2 else (16, 64, 64),
     )
-    return replace(config, train=replace(config.train, **(train or {})), **changes)
+    losses = replace(config.train.s2l, **(s2l or {}))
+    return replace(config, train=replace(config.train, s2l=losses, **(train or {})), **changes)
 
 
 @pytest.fixture
@@ -82,5 +94,5 @@ def scene() -> Callable[..., Scene]:
 
 @pytest.fixture
 def quick_config() -> Callable[..., SessionConfig]:
-    """Make a fast session configuration: ``quick_config(ndim, train={...}, max_steps=...)``."""
+    """Make a fast session configuration: ``quick_config(3, train={...}, s2l={...}, seed=1)``."""
     return _quick_config

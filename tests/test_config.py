@@ -12,6 +12,7 @@ from napari_msseg.config import (
     ModelConfig,
     Normalisation,
     Schedule,
+    Scribble2LabelConfig,
     SessionConfig,
     SupervisedConfig,
     TrainConfig,
@@ -48,7 +49,7 @@ def test_a_configuration_cannot_be_changed(config):
 
 @pytest.mark.parametrize(
     "mapping",
-    [{"sed": 1}, {"train": {"learning_rat": 1.0}}, {"train": {"pixel": {"tau": 1.0}}}],
+    [{"sed": 1}, {"train": {"learning_rat": 1.0}}, {"train": {"s2l": {"pixel": {"tau": 1.0}}}}],
 )
 def test_unknown_keys_are_refused_at_every_depth(mapping):
     with pytest.raises(InputError, match="unknown configuration keys"):
@@ -100,6 +101,7 @@ def test_a_network_that_cannot_be_built_is_refused(change):
         {"block": 3},
         {"block": 6},
         {"samples": 1},
+        {"mean": "median"},
     ],
     ids=str,
 )
@@ -120,9 +122,21 @@ def test_blocks_are_powers_of_two(block):
         {"ensemble_period": 0},
         {"ensemble_alpha": 0.0},
         {"ensemble_alpha": 1.5},
-        {"confidence_threshold": 1.0},
-        {"confidence_threshold": 0.0},
+        {"confidence_thresholds": (0.5, 1.0)},
+        {"confidence_thresholds": (0.0,)},
+        {"confidence_thresholds": ()},
         {"pseudo_weight": -0.5},
+    ],
+    ids=str,
+)
+def test_pseudo_labels_without_meaning_are_refused(change):
+    with pytest.raises(InputError, match=next(iter(change))):
+        Scribble2LabelConfig(**change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
         {"batch_size": 0},
         {"patch_shape": (64,)},
         {"patch_shape": (64, 8)},

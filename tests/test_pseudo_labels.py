@@ -22,7 +22,7 @@ def probabilities(shape: tuple[int, ...], foreground: float) -> torch.Tensor:
 def test_the_first_prediction_is_taken_as_it_is(shape):
     labels = PseudoLabels(2, shape, 0.2, CPU)
     labels.update(whole(shape), probabilities(shape, 0.9))
-    assert (labels.classes(whole(shape), 0.8) == 1).all()
+    assert (labels.classes(whole(shape), (0.8,)) == 1).all()
 
 
 def test_later_predictions_enter_a_moving_average():
@@ -37,7 +37,7 @@ def test_later_predictions_enter_a_moving_average():
 
 def test_nothing_is_certain_before_a_prediction():
     labels = PseudoLabels(2, (4, 4), 0.2, CPU)
-    assert (labels.classes(whole((4, 4)), 0.01) == IGNORED_CLASS).all()
+    assert (labels.classes(whole((4, 4)), (0.01,)) == IGNORED_CLASS).all()
 
 
 def test_a_tile_changes_its_own_region_only():
@@ -46,10 +46,10 @@ def test_a_tile_changes_its_own_region_only():
     certain = torch.zeros(3, 3, 4)
     certain[2] = 1.0
     labels.update(region, certain)
-    classes = labels.classes(whole((8, 8)), 0.8)
+    classes = labels.classes(whole((8, 8)), (0.8,))
     assert (classes[region] == 2).all()
     assert int((classes != IGNORED_CLASS).sum()) == 12
-    torch.testing.assert_close(labels.classes(region, 0.8), classes[region])
+    torch.testing.assert_close(labels.classes(region, (0.8,)), classes[region])
 
 
 def test_a_tile_that_was_seen_before_is_averaged_and_its_neighbour_is_not():
@@ -66,6 +66,6 @@ def test_a_tile_that_was_seen_before_is_averaged_and_its_neighbour_is_not():
 def test_only_a_confident_pixel_has_a_pseudo_label(foreground, expected):
     labels = PseudoLabels(2, (2, 2), 1.0, CPU)
     labels.update(whole((2, 2)), probabilities((2, 2), foreground))
-    classes = labels.classes(whole((2, 2)), 0.8)
+    classes = labels.classes(whole((2, 2)), (0.8,))
     assert classes.dtype == torch.int64
     assert (classes == expected).all()

@@ -672,7 +672,7 @@ def test_a_large_image_is_predicted_in_parts_between_steps(
 ):
     monkeypatch.setattr(napari_msseg.answers, "PIXELS_PER_TURN", 600)
     blob = scene((64, 32))
-    config = quick_config(max_steps=11, tile_shape=(16, 32), train={"ensemble_period": 2})
+    config = quick_config(max_steps=11, tile_shape=(16, 32), s2l={"ensemble_period": 2})
     events = consume(Session(blob.image, blob.scribbles, config))
     periodic = [e for e in of(events, PredictionReady) if e.step <= 10]
     steps = [e.step for e in periodic]
@@ -683,7 +683,7 @@ def test_a_large_image_is_predicted_in_parts_between_steps(
 
 def test_the_first_answer_does_not_wait_for_a_long_period(scene, quick_config, consume):
     blob = scene((24, 24))
-    config = quick_config(max_steps=60, train={"ensemble_period": 50})
+    config = quick_config(max_steps=60, s2l={"ensemble_period": 50})
     first = of(consume(Session(blob.image, blob.scribbles, config)), PredictionReady)[0]
     assert first.step < 25
 

@@ -112,7 +112,7 @@ def test_predicting_does_not_train(scene, trainer_for):
 )
 def test_training_learns_what_the_strokes_say(scene, quick_config, trainer_for, shape, channels):
     blob = scene(shape, channels)
-    config = quick_config(len(shape), train={"learning_rate": 1e-2, "warm_up_steps": 1000})
+    config = quick_config(len(shape), train={"learning_rate": 1e-2}, s2l={"warm_up_steps": 1000})
     trainer = trainer_for(blob, config)
     painted = blob.labels > 0
 
@@ -170,7 +170,7 @@ def test_the_same_seed_trains_the_same_network(scene, trainer_for):
 def test_warm_up_trains_on_scribbles_alone(scene, trainer_for):
     trainer = trainer_for(scene())
     predict_whole(trainer)
-    for _ in range(trainer.config.warm_up_steps):
+    for _ in range(trainer.config.s2l.warm_up_steps):
         step = trainer.step()
         assert step.total == pytest.approx(step.scribble)
         assert (step.pseudo, step.pixel, step.patch) == (0.0, 0.0, 0.0)
@@ -178,26 +178,26 @@ def test_warm_up_trains_on_scribbles_alone(scene, trainer_for):
 
 
 def test_the_total_is_the_weighted_sum_of_the_terms(scene, quick_config, trainer_for):
-    config = quick_config(train={"warm_up_steps": 0, "confidence_threshold": 0.3})
+    config = quick_config(s2l={"warm_up_steps": 0, "confidence_thresholds": (0.3,)})
     trainer = trainer_for(scene(), config)
     predict_whole(trainer)
     step = trainer.step()
     assert min(step.scribble, step.pseudo, step.pixel, step.patch) > 0
-    train = config.train
+    s2l = config.train.s2l
     expected = (
         step.scribble
-        + train.pseudo_weight * step.pseudo
-        + train.pixel.weight * step.pixel
-        + train.patch.weight * step.patch
+        + s2l.pseudo_weight * step.pseudo
+        + s2l.pixel.weight * step.pixel
+        + s2l.patch.weight * step.patch
     )
     assert step.total == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("off", ["pixel", "patch"])
 def test_a_contrastive_term_of_weight_zero_is_switched_off(scene, quick_config, trainer_for, off):
-    config = quick_config(train={"warm_up_steps": 0})
-    term = dataclasses.replace(getattr(config.train, off), weight=0.0)
-    trainer = trainer_for(scene(), quick_config(train={"warm_up_steps": 0, off: term}))
+    config = quick_config(s2l={"warm_up_steps": 0})
+    term = dataclasses.replace(getattr(config.train.s2l, off), weight=0.0)
+    trainer = trainer_for(scene(), quick_config(s2l={"warm_up_steps": 0, off: term}))
     predict_whole(trainer)
     step = trainer.step()
     assert getattr(step, off) == 0.0
@@ -205,7 +205,7 @@ def test_a_contrastive_term_of_weight_zero_is_switched_off(scene, quick_config, 
 
 
 def test_pseudo_labels_never_lie_on_scribbles(scene, quick_config, trainer_for):
-    config = quick_config(train={"warm_up_steps": 0, "confidence_threshold": 0.3})
+    config = quick_config(s2l={"warm_up_steps": 0, "confidence_thresholds": (0.3,)})
     trainer = trainer_for(scene(), config)
     predict_whole(trainer)
     _, scribbles, pseudo = trainer._draw_batch()
@@ -305,7 +305,7 @@ def test_taking_a_step_back_returns_to_the_last_weights_that_predicted(scene, tr
 def test_training_recovers_from_a_bad_gradient_wherever_it_is(
     scene, quick_config, trainer_for, part
 ):
-    trainer = trainer_for(scene(), quick_config(train={"warm_up_steps": 0}))
+    trainer = trainer_for(scene(), quick_config(s2l={"warm_up_steps": 0}))
     predict_whole(trainer)
     parameter = next(getattr(trainer, part).parameters())
     spoil = parameter.register_hook(lambda gradient: gradient * float("nan"))

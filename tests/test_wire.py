@@ -24,7 +24,14 @@ from napari_msseg.commands import (
     SubmitScribbles,
     WorkerReady,
 )
-from napari_msseg.config import ContrastiveConfig, SessionConfig, TrainConfig, default_config
+from napari_msseg.config import (
+    ContrastiveConfig,
+    PairMean,
+    Scribble2LabelConfig,
+    SessionConfig,
+    TrainConfig,
+    default_config,
+)
 from napari_msseg.errors import InputError
 from napari_msseg.events import (
     Failed,
@@ -42,7 +49,13 @@ SHARED = SharedImage(
     path='/dev/shm/é "quoted"', dtype="<u2", shape=(5, 12, 3), axes="ZYX", spacing=(2.5, 0.1, 0.1)
 )
 ODD_CONFIG = SessionConfig(
-    train=TrainConfig(pixel=ContrastiveConfig(0.1, 0.2, 2, samples=9), learning_rate=1e-5),
+    train=TrainConfig(
+        s2l=Scribble2LabelConfig(
+            pixel=ContrastiveConfig(0.1, 0.2, 2, samples=9, mean=PairMean.PAIRS),
+            confidence_thresholds=(0.7, 0.9),
+        ),
+        learning_rate=1e-5,
+    ),
     device="cuda:1",
     max_steps=None,
     max_seconds=0.1 + 0.2,
@@ -305,7 +318,7 @@ def test_a_configuration_is_checked_when_it_arrives():
 
 def test_an_unknown_key_deep_in_a_configuration_is_refused():
     header, arrays = _split(_bytes(_start()))
-    header["fields"]["config"]["train"]["pixel"]["colour"] = "red"
+    header["fields"]["config"]["train"]["s2l"]["pixel"]["colour"] = "red"
     with pytest.raises(REFUSED, match="colour"):
         CODEC.read(io.BytesIO(_frame(header, arrays)))
 

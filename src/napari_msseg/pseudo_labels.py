@@ -88,12 +88,20 @@ class PseudoLabels:
         """Return the average over a region, float32 of shape (K, *region)."""
         return self.ema_prediction[(slice(None), *region)].float()
 
-    def classes(self, region: tuple[slice, ...], threshold: float) -> Tensor:
+    def classes(self, region: tuple[slice, ...], thresholds: tuple[float, ...]) -> Tensor:
         """Return the pseudo-label of every pixel of a region, `IGNORED_CLASS` where unsure.
+
+        Parameters
+        ----------
+        region : tuple of slice
+        thresholds : tuple of float
+            What the probability of each class must exceed; the last stands for all further.
 
         Returns
         -------
         Tensor of int64, shape of the region
         """
         confidence, classes = self.ema_prediction[(slice(None), *region)].max(dim=0)
-        return torch.where(confidence.float() > threshold, classes, IGNORED_CLASS)
+        known = torch.tensor(thresholds, device=classes.device)
+        needed = known[classes.clamp(max=len(known) - 1)]
+        return torch.where(confidence.float() > needed, classes, IGNORED_CLASS)

@@ -285,7 +285,7 @@ class Session:
     # ---------------------------------------------------- prediction
 
     def _prediction_is_due(self) -> bool:
-        period = self.config.train.ensemble_period
+        period = self.config.train.s2l.ensemble_period
         since_strokes = self._steps - self._strokes_taken
         return (
             self._steps % period == 0

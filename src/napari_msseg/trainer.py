@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_msseg import losses
+from napari_msseg import contrast, losses
 from napari_msseg.averaging import averaged
 from napari_msseg.checkpoint import Checkpoint
 from napari_msseg.config import ContrastiveConfig, ModelConfig, TrainConfig
@@ -138,7 +138,9 @@ class Trainer:
         self._image = self._image.to(device)
         self._heads = nn.ModuleDict(
             {
-                str(term.block): losses.ProjectionHead(c, c.channels[int(math.log2(term.block))])
+                str(term.block): contrast.ProjectionHead(
+                    c.channels[int(math.log2(term.block))], c.embedding_dim
+                )
                 for term in self._terms()
             }
         ).to(device)
@@ -148,14 +150,14 @@ class Trainer:
         )
         self._average = averaged(self.model, self.config.average_decay)
         self.pseudo_labels = PseudoLabels(
-            c.n_classes, self._padded_shape, self.config.ensemble_alpha, device
+            c.n_classes, self._padded_shape, self.config.s2l.ensemble_alpha, device
         )
         self._last_good = self._copy_weights()
 
     def _terms(self) -> list[ContrastiveConfig]:
         """Contrastive terms that are switched on and have a grid of their stride."""
         grids = len(self.model.config.channels)
-        terms = (self.config.pixel, self.config.patch)
+        terms = (self.config.s2l.pixel, self.config.s2l.patch)
         return [t for t in terms if t.weight > 0 and t.block < 2**grids]
 
     @property
@@ -181,9 +183,9 @@ class Trainer:
         terms = self._losses(logits, decoder, scribbles, pseudo)
         weights = (
             1.0,
-            self.config.pseudo_weight,
-            self.config.pixel.weight,
-            self.config.patch.weight,
+            self.config.s2l.pseudo_weight,
+            self.config.s2l.pixel.weight,
+            self.config.s2l.patch.weight,
         )
         total = torch.stack([w * t for w, t in zip(weights, terms, strict=True)]).sum()
         if self.extra_loss is not None:
@@ -210,7 +212,7 @@ class Trainer:
             crop = flip(self._image[(slice(None), *region)])
             images.append(jitter_intensity(crop, self._rng, INTENSITY_JITTER))
             scribbles.append(flip(self._targets[region]))
-            confident = self.pseudo_labels.classes(region, self.config.confidence_threshold)
+            confident = self.pseudo_labels.classes(region, self.config.s2l.confidence_thresholds)
             pseudo.append(flip(confident))
         painted = torch.stack(scribbles)
         batch = torch.stack(images).contiguous(memory_format=memory_format(len(region)))
@@ -225,7 +227,7 @@ class Trainer:
         if not (self.has_warmed_up or self.pseudo_labels.has_votes):
             return terms
         terms[1] = losses.masked_cross_entropy(logits, pseudo)
-        for i, term in enumerate((self.config.pixel, self.config.patch), start=2):
+        for i, term in enumerate((self.config.s2l.pixel, self.config.s2l.patch), start=2):
             if str(term.block) in self._heads:
                 terms[i] = self._contrast(term, decoder, scribbles, pseudo)
         return terms
@@ -234,8 +236,9 @@ class Trainer:
         self, term: ContrastiveConfig, decoder: list[Tensor], scribbles: Tensor, pseudo: Tensor
     ) -> Tensor:
         features = decoder[int(math.log2(term.block))]
-        classes = losses.block_classes(scribbles, pseudo, term.block)
-        return losses.contrastive_regulariser(
+        block = (term.block,) * len(self.spatial_shape)
+        classes = contrast.block_classes(scribbles, pseudo, block)
+        return contrast.contrastive_regulariser(
             self._heads[str(term.block)],
             features,
             classes,
@@ -243,12 +246,13 @@ class Trainer:
             term.samples,
             term.temperature,
             self._generator,
+            term.mean,
         )
 
     @property
     def has_warmed_up(self) -> bool:
         """Whether the network's own predictions may teach it."""
-        return self.steps >= self.config.warm_up_steps
+        return self.steps >= self.config.s2l.warm_up_steps
 
     def _copy_weights(self) -> list[dict[str, Tensor]]:
         """Return copies of what is trained: the network, the projection heads."""

@@ -32,7 +32,7 @@ from napari_msseg.commands import (
     SubmitScribbles,
     WorkerReady,
 )
-from napari_msseg.config import ModelConfig, TrainConfig
+from napari_msseg.config import ModelConfig, Scribble2LabelConfig, TrainConfig
 from napari_msseg.devices import choose_device, describe, live_threads
 from napari_msseg.events import Failed, SessionState, StateChanged
 from napari_msseg.resources import Resources
@@ -196,7 +196,14 @@ def warm_up() -> None:
     image = np.zeros((1, 128, 128), np.float32)
     scribbles = ScribbleSnapshot.from_labels(np.tile([[1, 2]], (128, 64)).astype(np.uint8))
     resources = Resources(choose_device(), 1, (128, 128))
-    trainer = Trainer(image, scribbles, ModelConfig(), TrainConfig(warm_up_steps=0), resources, 0)
+    trainer = Trainer(
+        image,
+        scribbles,
+        ModelConfig(),
+        TrainConfig(s2l=Scribble2LabelConfig(warm_up_steps=0)),
+        resources,
+        0,
+    )
     trainer.step()
     trainer.predict(trainer.regions()[0])
     trainer.release()

@@ -159,7 +159,7 @@ def test_the_tiles_cover_images_of_every_kind(desk, scene, quick_config, shape, 
 
 def test_a_trained_session_finds_the_blob(desk, scene, quick_config):
     here = scene((64, 64))
-    start = desk.start(here, quick_config(max_steps=60, train={"warm_up_steps": 60}))
+    start = desk.start(here, quick_config(max_steps=60, s2l={"warm_up_steps": 60}))
     heard = desk.until(start, SessionState.FINISHED)
     mask = _of(PredictionReady, heard)[-1].classes
     assert (mask == here.truth).mean() > 0.9
@@ -331,7 +331,7 @@ def _first_loss(messages: list[Any]) -> float:
 
 
 def test_a_kept_model_goes_on_where_it_was_and_a_forgotten_one_does_not(desk, quick_config):
-    config = quick_config(max_steps=50, train={"warm_up_steps": 50})
+    config = quick_config(max_steps=50, s2l={"warm_up_steps": 50})
     fresh = _first_loss(desk.until(desk.start(config=config), SessionState.FINISHED))
     kept = _first_loss(
         desk.until(desk.start(config=config, keep_model=True), SessionState.FINISHED)
@@ -342,7 +342,7 @@ def test_a_kept_model_goes_on_where_it_was_and_a_forgotten_one_does_not(desk, qu
 
 
 def test_a_model_is_kept_over_a_start_that_failed(desk, quick_config):
-    config = quick_config(max_steps=50, train={"warm_up_steps": 50})
+    config = quick_config(max_steps=50, s2l={"warm_up_steps": 50})
     fresh = _first_loss(desk.until(desk.start(config=config), SessionState.FINISHED))
     one_class = np.zeros_like(desk.scene.scribbles.classes)
     desk.until(desk.start(config=config, classes=one_class), SessionState.FAILED)
