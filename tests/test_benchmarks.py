@@ -93,7 +93,7 @@ def package(tmp_path, monkeypatch) -> Path:
 
 def test_the_digest_changes_with_the_code_and_not_with_its_looks(package):
     before = record.digest(("one", "two"))
-    (package / "one.py").write_text("\"\"\"Words.\"\"\"\n# another comment\nimport os\na   =  1\n")
+    (package / "one.py").write_text('"""Words."""\n# another comment\nimport os\na   =  1\n')
     (package / "other.py").write_text("c = 3")
     assert record.digest(("one", "two")) == before
     (package / "one.py").write_text("a = 2\n")
