@@ -25,8 +25,8 @@ from napari_msseg.metrics import average_surface_distance, dice, iou, mean_iou
 from napari_msseg.supervised import SupervisedTrainer
 
 CODE = (
-    *("augmentation", "averaging", "losses", "metrics", "preprocessing", "supervised"),
-    *("benchmarks.labelled_sets", "benchmarks.peers"),
+    *("augmentation", "averaging", "losses", "metrics", "objectives", "preprocessing"),
+    *("supervised", "benchmarks.labelled_sets", "benchmarks.peers"),
 )
 """Modules that every figure depends on."""
 OWN_CODE = ("convolutions", "fused", "grid", "model")

@@ -23,7 +23,7 @@ from benchmarks.record import Record
 from napari_msseg.config import ModelConfig, default_config, default_supervised_config
 from napari_msseg.devices import autocast, autocast_dtype, live_threads, memory_format
 from napari_msseg.model import MSNet
-from napari_msseg.supervised import logits_of
+from napari_msseg.supervised import outputs_of
 
 TRAINING = {2: (4, (128, 128)), 3: (2, (16, 64, 64))}
 INFERENCE = {2: (512, 512), 3: (32, 128, 128)}
@@ -133,11 +133,11 @@ def _row(
 
     def infer() -> Tensor:
         with torch.inference_mode(), form.context():
-            return logits_of(form.network, x)
+            return outputs_of(form.network, x)[0]
 
     def train() -> None:
         with form.context():
-            logits = logits_of(form.network, x)
+            logits = outputs_of(form.network, x)[0]
         form.network.zero_grad()
         F.cross_entropy(logits.float(), target).backward()  # type: ignore[no-untyped-call]
 

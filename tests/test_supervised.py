@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from napari_msseg import supervised
+from napari_msseg import objectives, supervised
 from napari_msseg.augmentation import Example
 from napari_msseg.config import (
     AugmentConfig,
@@ -95,8 +95,8 @@ def test_volumes_are_learned_as_images_are():
 
 @pytest.mark.parametrize("loss", list(Loss))
 def test_the_loss_is_the_one_asked_for(monkeypatch, loss):
-    monkeypatch.setattr(supervised.losses, "soft_dice", lambda x, _: x.sum() * 0 + 1.0)
-    monkeypatch.setattr(supervised.losses, "masked_cross_entropy", lambda x, _: x.sum() * 0 + 10.0)
+    monkeypatch.setattr(objectives.losses, "soft_dice", lambda x, _: x.sum() * 0 + 1.0)
+    monkeypatch.setattr(objectives.losses, "masked_cross_entropy", lambda x, _: x.sum() * 0 + 10.0)
     expected = {Loss.DICE: 1.0, Loss.CROSS_ENTROPY: 10.0, Loss.BOTH: 11.0}
     assert trainer_of(quick(loss=loss)).step() == pytest.approx(expected[loss])
 
@@ -194,7 +194,7 @@ def test_a_step_with_an_infinite_gradient_is_skipped(monkeypatch):
     def steep(logits, _):
         return (logits.float() * 0).sum() + (logits.float().sum() * 0).sqrt()
 
-    monkeypatch.setattr(supervised.losses, "soft_dice", steep)
+    monkeypatch.setattr(objectives.losses, "soft_dice", steep)
     assert math.isnan(trainer.step())
     assert_same(trainer.state(), before)
 

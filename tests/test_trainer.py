@@ -301,7 +301,7 @@ def test_taking_a_step_back_returns_to_the_last_weights_that_predicted(scene, tr
     torch.testing.assert_close(weights(trainer), good, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("part", ["_heads", "model"])
+@pytest.mark.parametrize("part", ["_loss", "model"])
 def test_training_recovers_from_a_bad_gradient_wherever_it_is(
     scene, quick_config, trainer_for, part
 ):

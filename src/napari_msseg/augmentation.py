@@ -45,12 +45,15 @@ class Example:
         0…K − 1, or `IGNORED_CLASS`.
     spacing : tuple of float
         Size of a pixel along each spatial axis.
+    dense : bool
+        Whether what has no class is to stay so: labelled throughout, and not scribbled.
     """
 
     name: str
     image: npt.NDArray[np.float32]
     classes: npt.NDArray[np.int64]
     spacing: tuple[float, ...]
+    dense: bool = True
     centres: list[npt.NDArray[np.intp]] = field(init=False)
 
     def __post_init__(self) -> None:

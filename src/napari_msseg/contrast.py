@@ -76,7 +76,7 @@ class ProjectionHead(nn.Sequential):
 
 
 def sample_per_class(
-    classes: Tensor, n_classes: int, samples: int, generator: torch.Generator
+    classes: Tensor, n_classes: int, samples: int, generator: torch.Generator | None = None
 ) -> Tensor:
     """Draw up to `samples` flat positions of every class, without repetition.
 
@@ -84,6 +84,8 @@ def sample_per_class(
     ----------
     classes : Tensor of int64
         Any shape; `IGNORED_CLASS` is never drawn.
+    generator : torch.Generator, optional
+        Default: that of torch.
 
     Returns
     -------
@@ -213,7 +215,7 @@ def contrastive_regulariser(
     n_classes: int,
     samples: int,
     temperature: float,
-    generator: torch.Generator,
+    generator: torch.Generator | None = None,
     mean: PairMean = PairMean.GROUPS,
 ) -> Tensor:
     """R at one scale: sample, project, contrast.

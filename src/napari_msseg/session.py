@@ -211,6 +211,7 @@ class Session:
                 self._resources,
                 self.config.seed,
                 self._extra_loss,
+                self.image.spacing,
             )
 
         self._trainer = yield from self._with_memory(new_trainer)

@@ -1,27 +1,29 @@
-"""Supervised training of a network on labelled images, step by step, resumable at any step.
+"""Training of a network on many images, step by step, resumable at any step.
 
-Works on any `torch.nn.Module` that maps (B, C, [Z,] Y, X) to logits, or to a tuple that begins
-with them: the benchmarks train the peers of MSNet with the same code.
+Works on any `torch.nn.Module` that maps (B, C, [Z,] Y, X) to logits, or to a tuple of logits and
+decoder features: the benchmarks train the peers of MSNet with the same code.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from napari_msseg import losses
 from napari_msseg.augmentation import Example, draw_batch
 from napari_msseg.averaging import averaged
-from napari_msseg.config import Loss, Schedule, SupervisedConfig
+from napari_msseg.config import Schedule, SupervisedConfig
 from napari_msseg.devices import autocast, memory_format
 from napari_msseg.errors import InputError
 from napari_msseg.metrics import dice
 from napari_msseg.model import MSNet
+from napari_msseg.objectives import DenseObjective, Objective
 from napari_msseg.prediction import pad_to_multiple, predict_probabilities
+from napari_msseg.scribble_objective import ScribbleObjective
 from napari_msseg.scribbles import IGNORED_CLASS
 
 GRADIENT_NORM = 1.0
@@ -43,11 +45,10 @@ def learning_rate_factor(schedule: Schedule, step: int, steps: int) -> float:
             return rise
 
 
-def logits_of(network: nn.Module, images: Tensor) -> Tensor:
-    """Return the logits of a network that may return more beside them."""
+def outputs_of(network: nn.Module, images: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+    """Return logits and decoder features, fine to coarse; none where it returns logits alone."""
     out = network(images)
-    logits: Tensor = out[0] if isinstance(out, tuple) else out
-    return logits
+    return (out[0], out[1]) if isinstance(out, tuple) else (out, ())
 
 
 class SupervisedTrainer:
@@ -59,6 +60,9 @@ class SupervisedTrainer:
     examples : list of Example
     config : SupervisedConfig
     device : torch.device
+    channels : sequence of int, optional
+        Decoder features on each grid, for the contrastive terms. Default: those of
+        ``config.model``.
     """
 
     def __init__(
@@ -67,17 +71,29 @@ class SupervisedTrainer:
         examples: list[Example],
         config: SupervisedConfig,
         device: torch.device,
+        channels: Sequence[int] | None = None,
     ) -> None:
         self.config = config
         self.device = device
         self.step_count = 0
-        self._examples = examples
-        ndim = config.model.ndim
+        ndim, model = config.model.ndim, config.model
+        self._objective: Objective = DenseObjective(examples, config.loss)
+        if config.s2l is not None:
+            self._objective = ScribbleObjective(
+                examples,
+                model.n_classes,
+                config.s2l,
+                config.loss,
+                channels or model.channels,
+                model.embedding_dim,
+                device,
+            )
         self.network = network.to(device)
         self.network.to(memory_format=memory_format(ndim))  # type: ignore[call-overload]
         self._average = averaged(self.network, config.average_decay)
+        self._parameters = [*self.network.parameters(), *self._objective.parameters()]
         self._optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            self._parameters, lr=config.learning_rate, weight_decay=config.weight_decay
         )
 
     @property
@@ -90,7 +106,12 @@ class SupervisedTrainer:
         """Do one training step and return its loss; NaN where it was skipped."""
         c = self.config
         images, classes = draw_batch(
-            self._examples, c.batch_size, c.patch_shape, c.augment, c.seed, self.step_count
+            self._objective.examples(self.step_count),
+            c.batch_size,
+            c.patch_shape,
+            c.augment,
+            c.seed,
+            self.step_count,
         )
         images = images.to(self.device).contiguous(memory_format=memory_format(c.model.ndim))
         factor = learning_rate_factor(c.schedule, self.step_count, c.steps)
@@ -101,16 +122,17 @@ class SupervisedTrainer:
         )
         self.network.train()
         with autocast(self.device, c.model.ndim):
-            logits = logits_of(self.network, images)
-        loss = self._loss(logits, classes.to(self.device))
+            logits, decoder = outputs_of(self.network, images)
+        loss = self._objective.loss(logits, decoder, classes.to(self.device))
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
+        norm = nn.utils.clip_grad_norm_(self._parameters, GRADIENT_NORM)
         self.step_count += 1
         if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
             return float("nan")
         self._optimiser.step()
         self._average.update_parameters(self.network)
+        self._objective.after(self.step_count, self._probabilities)
         return float(loss.detach())
 
     def score(self, examples: list[Example]) -> float:
@@ -128,23 +150,25 @@ class SupervisedTrainer:
         return float(np.mean(scores)) if scores else 1.0
 
     def predict(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-        """Return the classes ([Z,] Y, X) of a normalised image (C, [Z,] Y, X).
+        """Return the classes ([Z,] Y, X) of a normalised image (C, [Z,] Y, X)."""
+        return self._probabilities(image).argmax(dim=0).numpy()
+
+    def _probabilities(self, image: npt.NDArray[np.float32]) -> Tensor:
+        """Return the probabilities (K, [Z,] Y, X) of an image, on the CPU.
 
         MSNet predicts tile by tile, another network the image in one piece.
         """
         if isinstance(self.averaged, MSNet):
-            probabilities = predict_probabilities(self.averaged, image, self.device)
-            return np.asarray(probabilities.argmax(axis=0), np.int64)
+            return torch.from_numpy(predict_probabilities(self.averaged, image, self.device))
         ndim = self.config.model.ndim
         padded = pad_to_multiple(
             torch.from_numpy(image), 2 ** (len(self.config.model.channels) - 1)
         )
         batch = padded.unsqueeze(0).to(self.device).contiguous(memory_format=memory_format(ndim))
         with torch.inference_mode(), autocast(self.device, ndim):
-            classes = logits_of(self.averaged, batch)[0].argmax(dim=0)
+            logits = outputs_of(self.averaged, batch)[0][0]
         inside = tuple(slice(0, n) for n in image.shape[1:])
-        found: npt.NDArray[np.int64] = classes.cpu().numpy()[inside]
-        return found
+        return logits.float().softmax(dim=0).cpu()[(slice(None), *inside)]
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on, beside the configuration."""
@@ -154,7 +178,8 @@ class SupervisedTrainer:
         }
         for i, entries in self._optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{i}.{k}": v for k, v in entries.items()}
-        return {k: v.detach().clone() for k, v in tensors.items()}
+        kept = {f"objective.{k}": v for k, v in self._objective.state().items()}
+        return kept | {k: v.detach().clone() for k, v in tensors.items()}
 
     def restore(self, tensors: dict[str, Tensor], step_count: int) -> None:
         """Go on from what `state` returned after `step_count` steps.
@@ -164,7 +189,8 @@ class SupervisedTrainer:
         InputError
             If the tensors are not those of this network.
         """
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimiser": {}}
+        names = ("network", "average", "optimiser", "objective")
+        parts: dict[str, dict[str, Tensor]] = {name: {} for name in names}
         for key, value in tensors.items():
             part, _, name = key.partition(".")
             parts.setdefault(part, {})[name] = value
@@ -176,14 +202,8 @@ class SupervisedTrainer:
             self.network.load_state_dict(parts["network"])
             self._average.load_state_dict(parts["average"])
             self._optimiser.load_state_dict(optimiser)
+            self._objective.restore(parts["objective"])
         except (RuntimeError, ValueError) as error:
             first = str(error).splitlines()[0]
             raise InputError(f"the unfinished training does not fit: {first}") from None
         self.step_count = step_count
-
-    def _loss(self, logits: Tensor, classes: Tensor) -> Tensor:
-        kind = self.config.loss
-        zero = logits.float().sum() * 0.0
-        dice = zero if kind is Loss.CROSS_ENTROPY else losses.soft_dice(logits, classes)
-        ce = zero if kind is Loss.DICE else losses.masked_cross_entropy(logits, classes)
-        return dice + ce

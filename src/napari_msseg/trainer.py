@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -13,16 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_msseg import contrast, losses
+from napari_msseg import losses
 from napari_msseg.averaging import averaged
 from napari_msseg.checkpoint import Checkpoint
-from napari_msseg.config import ContrastiveConfig, ModelConfig, TrainConfig
+from napari_msseg.config import ModelConfig, TrainConfig
 from napari_msseg.devices import autocast, memory_format
 from napari_msseg.model import MSNet, grow_classes, receptive_radius
 from napari_msseg.prediction import pad_to_multiple, padding_to_multiple, predict_tile
 from napari_msseg.pseudo_labels import PseudoLabels
 from napari_msseg.resources import Resources, release_cached_memory
 from napari_msseg.sampling import Flip, PatchSampler, jitter_intensity
+from napari_msseg.scribble2label import Scribble2LabelLoss, Terms
 from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
 from napari_msseg.tiling import Region, round_up, tiles
 
@@ -60,6 +60,8 @@ class Trainer:
     seed : int
     extra_loss : callable, optional
         Added to the total of every step.
+    spacing : tuple of float, optional
+        Size of a pixel along each axis. Default: the same along all.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Trainer:
         resources: Resources,
         seed: int,
         extra_loss: ExtraLoss | None = None,
+        spacing: tuple[float, ...] | None = None,
     ) -> None:
         torch.manual_seed(seed)
         self.config = config
@@ -80,6 +83,7 @@ class Trainer:
         self._rng = np.random.default_rng(seed)
         self._generator = torch.Generator().manual_seed(seed)
         self.spatial_shape = image.shape[1:]
+        self._spacing = spacing or (1.0,) * len(self.spatial_shape)
         network = model.build() if isinstance(model, Checkpoint) else MSNet(model)
         self._image = pad_to_multiple(torch.from_numpy(image), network.total_stride)
         self._padded_shape = tuple(self._image.shape[1:])
@@ -120,7 +124,7 @@ class Trainer:
             "model",
             "_average",
             "_optimiser",
-            "_heads",
+            "_loss",
             "pseudo_labels",
             "_votes",
             "_last_good",
@@ -136,15 +140,10 @@ class Trainer:
         self.model = network.to(device).train()
         self.model.to(memory_format=memory_format(c.ndim))  # type: ignore[call-overload]
         self._image = self._image.to(device)
-        self._heads = nn.ModuleDict(
-            {
-                str(term.block): contrast.ProjectionHead(
-                    c.channels[int(math.log2(term.block))], c.embedding_dim
-                )
-                for term in self._terms()
-            }
+        self._loss = Scribble2LabelLoss(
+            self.config.s2l, c.channels, c.embedding_dim, self._spacing
         ).to(device)
-        parameters = [*self.model.parameters(), *self._heads.parameters()]
+        parameters = [*self.model.parameters(), *self._loss.parameters()]
         self._optimiser = torch.optim.AdamW(
             parameters, lr=self.config.learning_rate, weight_decay=self.config.weight_decay
         )
@@ -153,12 +152,6 @@ class Trainer:
             c.n_classes, self._padded_shape, self.config.s2l.ensemble_alpha, device
         )
         self._last_good = self._copy_weights()
-
-    def _terms(self) -> list[ContrastiveConfig]:
-        """Contrastive terms that are switched on and have a grid of their stride."""
-        grids = len(self.model.config.channels)
-        terms = (self.config.s2l.pixel, self.config.s2l.patch)
-        return [t for t in terms if t.weight > 0 and t.block < 2**grids]
 
     @property
     def _averaged_model(self) -> MSNet:
@@ -180,19 +173,13 @@ class Trainer:
         image, scribbles, pseudo = self._draw_batch()
         with autocast(self.resources.device, len(self.spatial_shape)):
             logits, decoder = self.model(image)
-        terms = self._losses(logits, decoder, scribbles, pseudo)
-        weights = (
-            1.0,
-            self.config.s2l.pseudo_weight,
-            self.config.s2l.pixel.weight,
-            self.config.s2l.patch.weight,
-        )
-        total = torch.stack([w * t for w, t in zip(weights, terms, strict=True)]).sum()
+        terms = self._terms(logits, decoder, scribbles, pseudo)
+        total = self._loss.total(terms)
         if self.extra_loss is not None:
             total = total + self.extra_loss(logits.float(), image)
         self._optimiser.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
-        parameters = [*self.model.parameters(), *self._heads.parameters()]
+        parameters = [*self.model.parameters(), *self._loss.parameters()]
         norm = nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM)
         self.steps += 1
         if not bool(torch.isfinite(total) & torch.isfinite(norm)):
@@ -218,36 +205,14 @@ class Trainer:
         batch = torch.stack(images).contiguous(memory_format=memory_format(len(region)))
         return batch, painted, torch.stack(pseudo).masked_fill(painted >= 0, IGNORED_CLASS)
 
-    def _losses(
+    def _terms(
         self, logits: Tensor, decoder: list[Tensor], scribbles: Tensor, pseudo: Tensor
-    ) -> list[Tensor]:
-        """Return scribble, pseudo-label, pixel and patch terms (eq. 6), unweighted."""
+    ) -> Terms:
+        """Return the terms of the loss; while it warms up, that of the scribbles alone."""
+        if self.has_warmed_up or self.pseudo_labels.has_votes:
+            return self._loss(logits, decoder, scribbles, pseudo, self._generator)  # type: ignore[no-any-return]
         zero = logits.sum() * 0.0
-        terms = [losses.masked_cross_entropy(logits, scribbles), zero, zero, zero]
-        if not (self.has_warmed_up or self.pseudo_labels.has_votes):
-            return terms
-        terms[1] = losses.masked_cross_entropy(logits, pseudo)
-        for i, term in enumerate((self.config.s2l.pixel, self.config.s2l.patch), start=2):
-            if str(term.block) in self._heads:
-                terms[i] = self._contrast(term, decoder, scribbles, pseudo)
-        return terms
-
-    def _contrast(
-        self, term: ContrastiveConfig, decoder: list[Tensor], scribbles: Tensor, pseudo: Tensor
-    ) -> Tensor:
-        features = decoder[int(math.log2(term.block))]
-        block = (term.block,) * len(self.spatial_shape)
-        classes = contrast.block_classes(scribbles, pseudo, block)
-        return contrast.contrastive_regulariser(
-            self._heads[str(term.block)],
-            features,
-            classes,
-            self.n_classes,
-            term.samples,
-            term.temperature,
-            self._generator,
-            term.mean,
-        )
+        return Terms(losses.masked_cross_entropy(logits, scribbles), zero, zero, zero)
 
     @property
     def has_warmed_up(self) -> bool:
@@ -256,12 +221,12 @@ class Trainer:
 
     def _copy_weights(self) -> list[dict[str, Tensor]]:
         """Return copies of what is trained: the network, the projection heads."""
-        trained = (self.model, self._heads)
+        trained = (self.model, self._loss)
         return [{k: v.detach().clone() for k, v in m.state_dict().items()} for m in trained]
 
     def _roll_back(self) -> None:
         """Return to the last weights that predicted finite numbers."""
-        for module, weights in zip((self.model, self._heads), self._last_good, strict=True):
+        for module, weights in zip((self.model, self._loss), self._last_good, strict=True):
             module.load_state_dict(weights)
         self._optimiser.state.clear()
 

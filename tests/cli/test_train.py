@@ -310,7 +310,7 @@ def test_a_signal_in_the_middle_of_a_step_waits_for_its_end(
     pairs = write_pairs()
     assert train(*pairs, model="whole.safetensors", steps=5).exit_code == 0
     handler = signal.getsignal(number)
-    original = napari_msseg.supervised.logits_of
+    original = napari_msseg.supervised.outputs_of
     seen: list[int] = []
 
     def interrupted(*arguments: Any) -> torch.Tensor:
@@ -320,7 +320,7 @@ def test_a_signal_in_the_middle_of_a_step_waits_for_its_end(
         return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(napari_msseg.supervised, "logits_of", interrupted)
+        patch.setattr(napari_msseg.supervised, "outputs_of", interrupted)
         result = train(*pairs, steps=5)
     assert result.exit_code == 130
     assert "stopped after step 3;" in result.stderr

@@ -1,0 +1,130 @@
+"""The loss of Scribble2Label with multiscale contrastive regularisation (eq. 6), term by term."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from napari_msseg import contrast, losses
+from napari_msseg.config import ContrastiveConfig, Scribble2LabelConfig
+
+
+class Terms(NamedTuple):
+    """Terms of the loss, unweighted scalars."""
+
+    scribble: Tensor
+    pseudo: Tensor
+    pixel: Tensor
+    patch: Tensor
+
+
+class Scribble2LabelLoss(nn.Module):
+    """Cross-entropy of scribbles and of pseudo-labels, and R at two scales.
+
+    Parameters
+    ----------
+    config : Scribble2LabelConfig
+    channels : sequence of int
+        Decoder features on each grid, fine to coarse; grid l has a stride of 2^l.
+    dimensions : int
+        D of the embeddings.
+    spacing : tuple of float
+        Size of a pixel along each axis: a block is thinner in pixels along a thick axis.
+    """
+
+    def __init__(
+        self,
+        config: Scribble2LabelConfig,
+        channels: Sequence[int],
+        dimensions: int,
+        spacing: tuple[float, ...],
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self._spacing = spacing
+        self._grids = len(channels)
+        self.heads = nn.ModuleDict(
+            {
+                str(term.block): contrast.ProjectionHead(channels[_level(term)], dimensions)
+                for term in (config.pixel, config.patch)
+                if self.is_on(term)
+            }
+        )
+
+    def is_on(self, term: ContrastiveConfig) -> bool:
+        """Whether a contrastive term has a weight, and a grid of its stride."""
+        return term.weight > 0 and _level(term) < self._grids
+
+    def forward(
+        self,
+        logits: Tensor,
+        decoder: Sequence[Tensor],
+        scribbles: Tensor,
+        pseudo: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> Terms:
+        """Return the terms of a batch.
+
+        Parameters
+        ----------
+        logits : Tensor of float, shape (B, K, [Z,] Y, X)
+        decoder : sequence of Tensor, shapes (B, C_l, [Z/2^l,] Y/2^l, X/2^l)
+        scribbles, pseudo : Tensor of int64, shape (B, [Z,] Y, X)
+            `IGNORED_CLASS` where there is none; never a class in both.
+        generator : torch.Generator, optional
+            Draws the samples of the contrastive terms.
+        """
+        cross_entropy = losses.masked_cross_entropy
+        return Terms(
+            cross_entropy(logits, scribbles),
+            cross_entropy(logits, pseudo),
+            *(
+                self._contrast(term, decoder, scribbles, pseudo, logits.shape[1], generator)
+                for term in (self.config.pixel, self.config.patch)
+            ),
+        )
+
+    def total(self, terms: Terms) -> Tensor:
+        """Return the weighted sum (eq. 6)."""
+        c = self.config
+        weights = (1.0, c.pseudo_weight, c.pixel.weight, c.patch.weight)
+        return torch.stack([w * t for w, t in zip(weights, terms, strict=True)]).sum()
+
+    def _contrast(
+        self,
+        term: ContrastiveConfig,
+        decoder: Sequence[Tensor],
+        scribbles: Tensor,
+        pseudo: Tensor,
+        n_classes: int,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        if not self.is_on(term):
+            return decoder[0].new_zeros((), dtype=torch.float32)
+        classes = contrast.block_classes(scribbles, pseudo, block_shape(term.block, self._spacing))
+        return contrast.contrastive_regulariser(
+            self.heads[str(term.block)],
+            decoder[_level(term)],
+            classes,
+            n_classes,
+            term.samples,
+            term.temperature,
+            generator,
+            term.mean,
+        )
+
+
+def block_shape(block: int, spacing: tuple[float, ...]) -> tuple[int, ...]:
+    """Return δ along each axis: halved as often as an axis is twice as thick as the thinnest."""
+    thinnest = min(spacing)
+    halvings = (round(math.log2(size / thinnest)) for size in spacing)
+    return tuple(max(1, block >> times) for times in halvings)
+
+
+def _level(term: ContrastiveConfig) -> int:
+    """Return the grid whose stride is δ."""
+    return term.block.bit_length() - 1
