@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import sys
 import time
@@ -59,7 +60,8 @@ def run(options: argparse.Namespace) -> int:
     config = _config(options)
     record = Record(options.json, {"config": to_mapping(config), "ratio": options.ratio})
     rows = []
-    for item in _items(options):
+    items = (load_items(options.data, name, options.images) for name in options.sets)
+    for item in itertools.chain.from_iterable(items):
         for seed in range(options.seeds):
             unit = {"benchmark": "segment", "item": item.name, "seed": seed}
             done = record.find(**unit)
@@ -82,15 +84,15 @@ def _config(options: argparse.Namespace) -> SessionConfig:
     return from_mapping(SessionConfig, base)
 
 
-def _items(options: argparse.Namespace) -> Iterator[Item]:
-    for name in options.sets:
-        with np.load(options.data / f"{name}.npz", allow_pickle=False) as archive:
-            count = sum(key.startswith("img_") for key in archive)
-            draw = np.random.default_rng(ITEMS_SEED).permutation(count)[: options.images]
-            for i in sorted(draw):
-                image = archive[f"img_{i:03d}"]
-                axes = "YXC" if image.ndim == 3 else "YX"
-                yield Item(f"{name}/{i:03d}", Volume(image, axes), archive[f"lab_{i:03d}"])
+def load_items(folder: Path, name: str, images: int | None = None) -> Iterator[Item]:
+    """Read a set of images with true instances; `images` of them, the same for everybody."""
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as archive:
+        count = sum(key.startswith("img_") for key in archive)
+        draw = np.random.default_rng(ITEMS_SEED).permutation(count)[:images]
+        for i in sorted(draw):
+            image = archive[f"img_{i:03d}"]
+            axes = "YXC" if image.ndim == 3 else "YX"
+            yield Item(f"{name}/{i:03d}", Volume(image, axes), archive[f"lab_{i:03d}"])
 
 
 def _score(item: Item, seed: int, config: SessionConfig, ratio: float) -> dict[str, Any]:

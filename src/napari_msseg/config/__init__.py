@@ -4,7 +4,11 @@ Every constant of the method stands here once, with its source. [p] printed in a
 [o] ours, from the experiments in docs/experiments.md.
 """
 
-from napari_msseg.config.defaults import default_config, default_supervised_config
+from napari_msseg.config.defaults import (
+    default_config,
+    default_scribble_config,
+    default_supervised_config,
+)
 from napari_msseg.config.mapping import from_mapping, to_mapping
 from napari_msseg.config.network import ModelConfig, Normalisation, Smoothers
 from napari_msseg.config.scribble2label import ContrastiveConfig, PairMean, Scribble2LabelConfig
@@ -26,6 +30,7 @@ __all__ = [
     "SupervisedConfig",
     "TrainConfig",
     "default_config",
+    "default_scribble_config",
     "default_supervised_config",
     "from_mapping",
     "to_mapping",

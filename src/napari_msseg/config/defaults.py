@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from napari_msseg.config.network import ModelConfig, Normalisation, Smoothers
+from napari_msseg.config.scribble2label import Scribble2LabelConfig
 from napari_msseg.config.session import SessionConfig
 from napari_msseg.config.supervised import AugmentConfig, SupervisedConfig
 from napari_msseg.config.train import TrainConfig
@@ -36,4 +37,12 @@ def default_supervised_config(ndim: int) -> SupervisedConfig:
         batch_size=2,
         patch_shape=(48, 64, 48),
         augment=AugmentConfig(flips=False, rotation=15.0, elastic=2.0),
+    )
+
+
+def default_scribble_config(ndim: int) -> SupervisedConfig:
+    """Return the defaults of training from scribbles on many images or volumes."""
+    return dataclasses.replace(
+        default_supervised_config(ndim),
+        s2l=Scribble2LabelConfig(warm_up_steps=300, ensemble_period=200),
     )
