@@ -16,10 +16,8 @@ from napari_msseg.cli.report import STANDARD_OUTPUT, environment, file_of, write
 from napari_msseg.cli.segment import parse_spacing
 from napari_msseg.cli.targets import check_distinct
 from napari_msseg.errors import InputError
-from napari_msseg.io import read_image, read_labels
+from napari_msseg.io import read_label_image, read_labels
 from napari_msseg.io.atomic import check_target
-from napari_msseg.io.formats import PICTURES, READABLE, format_of
-from napari_msseg.io.guard import naming
 from napari_msseg.io.pairs import Pair, find_pairs, is_list
 from napari_msseg.metrics import (
     accuracy,
@@ -29,7 +27,6 @@ from napari_msseg.metrics import (
     iou,
     mean_iou,
 )
-from napari_msseg.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ def run(
 
 def score(pair: Pair, spacing: tuple[float, ...] | None, instances: bool) -> Scores:
     """Score one mask (`pair.image`) against its truth (`pair.labels`)."""
-    geometry = _geometry(pair.labels, spacing)
+    geometry = read_label_image(pair.labels, spacing)
     truth = read_labels(pair.labels, like=geometry)
     mask = read_labels(pair.image, like=geometry)
     objects = instance_dice(mask, truth) if instances else None
@@ -96,18 +93,6 @@ def score(pair: Pair, spacing: tuple[float, ...] | None, instances: bool) -> Sco
             for k in classes
         },
     )
-
-
-def _geometry(path: Path, spacing: tuple[float, ...] | None) -> Volume:
-    """Return the label image as an image: it knows its axes, spacing and unit."""
-    if format_of(path, READABLE) in PICTURES:  # `read_image` sees the colours of a palette
-        labels = read_labels(path)
-        with naming(path):
-            return Volume(labels, "YX", spacing or ())
-    found = read_image(path, spacing=spacing)
-    if found.channels > 1 or "T" in found.axes:
-        raise InputError(f"{path}: has axes {found.axes}; score single-channel label images")
-    return found
 
 
 def _table(rows: list[Scores]) -> Table:

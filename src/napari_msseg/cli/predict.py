@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +15,15 @@ from napari_msseg.cli.segment import parse_spacing
 from napari_msseg.cli.targets import (
     check_distinct,
     check_fits,
-    check_folder,
     check_mask,
     check_probabilities,
+    name_results,
 )
 from napari_msseg.errors import InputError
 from napari_msseg.io import read_image, write_mask, write_probabilities
 from napari_msseg.io.atomic import check_target
-from napari_msseg.io.formats import PICTURES, READABLE, Format, format_of
 from napari_msseg.io.guard import naming
-from napari_msseg.io.pairs import image_files, stem
+from napari_msseg.io.pairs import stem
 from napari_msseg.io.picture import LARGEST_OF_PNG
 from napari_msseg.preprocessing import normalise
 
@@ -33,9 +31,6 @@ if TYPE_CHECKING:
     import torch
 
     from napari_msseg.model import MSNet
-
-SUFFIXES = {Format.NIFTI: ".nii.gz", Format.OME_TIFF: ".ome.tif", Format.TIFF: ".tif"}
-"""Of a mask, by the format of its image; pictures get PNG."""
 
 
 @dataclass(frozen=True)
@@ -108,24 +103,7 @@ def plan(request: Request) -> list[Task]:
     InputError
         If there is no image, or two results would be one file.
     """
-    folders = any(path.is_dir() for path in request.inputs)
-    for path in request.inputs:
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder")
-    images = [
-        f for path in request.inputs for f in (image_files(path) if path.is_dir() else [path])
-    ]
-    if not images:
-        raise InputError(f"{request.inputs[0]}: holds no image (TIFF, PNG, JPEG, BMP or NIfTI)")
-    if len(images) == 1 and not folders and not request.output.is_dir():
-        check_mask(request.output)
-        masks: Sequence[Path] = [request.output]
-    else:
-        folder = request.output
-        if not folder.exists() and stem(folder) != folder.name:
-            raise InputError(f"{folder}: is called as a file; name a folder for the masks")
-        check_folder(folder, "the masks of several images")
-        masks = [request.output / (stem(image) + _suffix(image)) for image in images]
+    images, masks = name_results(request.inputs, request.output, "masks")
     tasks = [Task(i, m, _beside(m) if request.probabilities else None) for i, m in
              zip(images, masks, strict=True)]  # fmt: skip
     report = file_of(request.report)
@@ -134,11 +112,6 @@ def plan(request: Request) -> list[Task]:
     results = [path for task in tasks for path in (task.mask, task.probabilities)]
     check_distinct((request.model, *images), (*results, report))
     return tasks
-
-
-def _suffix(image: Path) -> str:
-    found = format_of(image, READABLE)
-    return ".png" if found in PICTURES else SUFFIXES[found]
 
 
 def _beside(mask: Path) -> Path:

@@ -165,3 +165,38 @@ def explain_command(
         from napari_msseg.cli.explain import run
 
         run(model, image, output, axes)
+
+
+@app.command("simulate-scribbles")
+def simulate_scribbles_command(
+    truth: Annotated[
+        Path, typer.Argument(metavar="TRUTH", help="Label image, or folder: numbered objects.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="OUT", help="Scribbles of one image, or a folder for them."
+        ),
+    ],
+    ratio: Annotated[
+        float, typer.Option(metavar="R", help="Share of the objects that get a stroke, to 1.")
+    ] = 0.3,
+    style: Annotated[
+        str, typer.Option(metavar="S", help="skeleton, or freehand: displaced, with gaps.")
+    ] = "skeleton",
+    brush: Annotated[
+        int, typer.Option(metavar="N", help="Width of a freehand stroke in pixels, odd.")
+    ] = 1,
+    classes: Annotated[
+        bool, typer.Option("--classes", help="TRUTH holds classes, not numbered objects.")
+    ] = False,
+    slices: Annotated[
+        int, typer.Option(metavar="N", help="Slices of a volume that get strokes.")
+    ] = 3,
+    seed: Seed = 0,
+) -> None:
+    """Draw the strokes that somebody might have painted over a label image."""
+    with exit_codes():
+        from napari_msseg.cli.simulate import Request, run
+
+        run(Request(truth, output, ratio, seed, style, brush, classes, slices))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,56 @@ from napari_msseg.config import ModelConfig
 from napari_msseg.errors import InputError
 from napari_msseg.io import check_output
 from napari_msseg.io.atomic import check_target
-from napari_msseg.io.formats import MASKS, PROBABILITIES, Format, format_of
+from napari_msseg.io.formats import MASKS, PICTURES, PROBABILITIES, READABLE, Format, format_of
 from napari_msseg.io.guard import naming
+from napari_msseg.io.pairs import image_files, stem
 from napari_msseg.io.tiff_writer import require_imagej
 from napari_msseg.volume import Volume
+
+SUFFIXES = {Format.NIFTI: ".nii.gz", Format.OME_TIFF: ".ome.tif", Format.TIFF: ".tif"}
+"""Of a mask, by the format of its image; pictures get PNG."""
+
+
+def name_results(inputs: Sequence[Path], output: Path, what: str) -> tuple[list[Path], list[Path]]:
+    """Find the images that files and folders name, and name a label file for each.
+
+    Parameters
+    ----------
+    inputs : sequence of Path
+        Images, or folders of images.
+    output : Path
+        The one result of one image, or a folder, which may be yet to be made.
+    what : str
+        What the results are called in messages.
+
+    Returns
+    -------
+    images, results : list of Path
+
+    Raises
+    ------
+    InputError
+        If there is no image, or the results cannot go there.
+    """
+    for path in inputs:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+    images = [f for path in inputs for f in (image_files(path) if path.is_dir() else [path])]
+    if not images:
+        raise InputError(f"{inputs[0]}: holds no image (TIFF, PNG, JPEG, BMP or NIfTI)")
+    folders = any(path.is_dir() for path in inputs)
+    if len(images) == 1 and not folders and not output.is_dir():
+        check_mask(output)
+        return images, [output]
+    if not output.exists() and stem(output) != output.name:
+        raise InputError(f"{output}: is called as a file; name a folder for the {what}")
+    check_folder(output, f"the {what} of several images")
+    return images, [output / (stem(image) + _suffix(image)) for image in images]
+
+
+def _suffix(image: Path) -> str:
+    found = format_of(image, READABLE)
+    return ".png" if found in PICTURES else SUFFIXES[found]
 
 
 def check_mask(path: Path, like: Volume | None = None) -> None:

@@ -101,6 +101,32 @@ def read_labels(
         return whole_numbers(volume.data)
 
 
+def read_label_image(
+    path: str | os.PathLike[str], spacing: tuple[float, ...] | None = None
+) -> Volume:
+    """Read a label image as an image in its own right, with its axes, spacing and unit.
+
+    Parameters
+    ----------
+    path, spacing
+        As for `read_image`. Of a palette PNG the indices are the labels.
+
+    Raises
+    ------
+    InputError
+        As `read_image` and `read_labels` do.
+    """
+    path = Path(path)
+    if format_of(path, READABLE) in PICTURES:  # `read_image` sees the colours of a palette
+        labels = read_labels(path)
+        with naming(path):
+            return Volume(labels, "YX", spacing or ())
+    found = read_image(path, spacing=spacing)
+    if found.channels > 1 or "T" in found.axes:
+        raise InputError(f"{path}: has axes {found.axes}; give a single-channel label image")
+    return found.like(read_labels(path, like=found))
+
+
 def _read(path: Path, palette_indices: bool = False) -> Pixels:
     found = format_of(path, READABLE)
     require_file(path)
