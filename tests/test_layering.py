@@ -23,6 +23,7 @@ TENSORS = {
     "objectives",
     "scribble2label",
     "scribble_objective",
+    "scribbled",
     "trainer",
     "session",
     "checkpoint",

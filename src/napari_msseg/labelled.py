@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -78,16 +79,16 @@ def load_labelled(
         labels = read_labels(pair.labels, like=image)
         with naming(pair.image):
             pixels = normalise(image)
-        _check_memory(pixels.data.nbytes, len(loaded), len(pairs))
+        check_memory(pixels.data.nbytes, len(loaded), len(pairs))
         if loaded:
-            _check_alike(pair, image, loaded[0][0], loaded[0][1])
+            check_alike(pair.image, image, loaded[0][0].image, loaded[0][1])
         loaded.append((pair, image, pixels, labels))
-    values = (0, 1) if binary else _label_values(pairs, [labels for *_, labels in loaded])
+    values = (0, 1) if binary else label_values_of([(p.labels, x) for p, _, _, x in loaded])
     examples = [
         Example(
             str(pair.image),
             pixels.data,
-            _without_invalid(
+            without_invalid(
                 (labels > 0).astype(np.int64) if binary else classes_of(labels, values), pixels
             ),
             image.spacing,
@@ -104,9 +105,10 @@ def load_labelled(
     return LabelledImages(examples, values, invalid)
 
 
-def _without_invalid(
+def without_invalid(
     classes: npt.NDArray[np.int64], pixels: NormalisedImage
 ) -> npt.NDArray[np.int64]:
+    """Return classes without those of pixels that are NaN or infinite."""
     return classes if pixels.invalid is None else np.where(pixels.invalid, IGNORED_CLASS, classes)
 
 
@@ -127,35 +129,46 @@ def labels_of(
     return named
 
 
-def _label_values(pairs: Sequence[Pair], labels: list[npt.NDArray[np.integer]]) -> tuple[int, ...]:
+def label_values_of(
+    labels: Sequence[tuple[Path, npt.NDArray[np.integer]]],
+) -> tuple[int, ...]:
+    """Return the values of label images, 0 among them, in order.
+
+    Raises
+    ------
+    InputError
+        If one is negative, or they are too many to be classes.
+    """
     found: set[int] = set()
-    for pair, array in zip(pairs, labels, strict=True):
+    for path, array in labels:
         values = np.unique(array)
         if values.min() < 0:
-            raise InputError(f"{pair.labels}: holds the label {values.min()}; use 0 and up")
+            raise InputError(f"{path}: holds the label {values.min()}; use 0 and up")
         found |= {int(v) for v in values}
         if len(found) > MOST_CLASSES:
             raise InputError(
-                f"{pair.labels}: with it there are more than {MOST_CLASSES} label values; if they "
+                f"{path}: with it there are more than {MOST_CLASSES} label values; if they "
                 "number objects, pass --binary to learn objects against background"
             )
     return tuple(sorted(found | {0}))
 
 
-def _check_alike(pair: Pair, image: Volume, first_pair: Pair, first: Volume) -> None:
+def check_alike(path: Path, image: Volume, first_path: Path, first: Volume) -> None:
+    """Raise `InputError` unless one network takes both images."""
     if image.spatial_ndim != first.spatial_ndim:
         raise InputError(
-            f"{pair.image}: is {image.spatial_ndim}D and {first_pair.image} is "
+            f"{path}: is {image.spatial_ndim}D and {first_path} is "
             f"{first.spatial_ndim}D; train on one kind, or say with --axes what they are"
         )
     if image.channels != first.channels:
         raise InputError(
-            f"{pair.image}: has {image.channels} channels and {first_pair.image} has "
+            f"{path}: has {image.channels} channels and {first_path} has "
             f"{first.channels}; a network needs the same in every image"
         )
 
 
-def _check_memory(size: int, done: int, count: int) -> None:
+def check_memory(size: int, done: int, count: int) -> None:
+    """Raise `InputError` unless `count` images of `size` bytes fit, `done` of them being there."""
     available = available_memory()
     needed = 3 * size * (count - done)  # the pixels, the classes, and some room
     if available is not None and needed > available:

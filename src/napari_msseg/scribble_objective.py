@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -91,7 +92,8 @@ class ScribbleObjective:
             return
         count, period = len(self._painted), self.config.ensemble_period
         passed = step - self.config.warm_up_steps
-        for turn in range(passed * count // period, (passed + 1) * count // period):
+        first, end = (math.ceil(n * count / period) for n in (passed, passed + 1))
+        for turn in range(first, end):
             i = turn % count
             if not self._painted[i].dense:
                 self._learn(i, predict(self._painted[i].image))

@@ -56,18 +56,19 @@ class Progress:
 
 
 def hold_out(examples: list[Example], count: int, seed: int) -> tuple[list[Example], list[Example]]:
-    """Draw `count` examples for validation; return the others and them.
+    """Draw `count` labelled examples for validation; return the others and them.
 
     Raises
     ------
     InputError
-        If nothing would be left to train on.
+        If none with a label would be left to train on.
     """
-    if not 0 <= count < len(examples):
+    labelled = [i for i, e in enumerate(examples) if e.centres]
+    if not 0 <= count < max(1, len(labelled)):
         raise InputError(
-            f"{count} of {len(examples)} images cannot be held out: one at least must be left"
+            f"{count} of {len(labelled)} images cannot be held out: one at least must be left"
         )
-    order = np.random.default_rng(seed).permutation(len(examples))
+    order = np.random.default_rng(seed).permutation(labelled)
     held = set(order[:count].tolist())
     rest = [e for i, e in enumerate(examples) if i not in held]
     return rest, [examples[i] for i in sorted(held)]

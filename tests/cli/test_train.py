@@ -48,9 +48,9 @@ def train(invoke: Invoke, tmp_path: Path) -> Callable[..., Result]:
 @pytest.fixture
 def validate_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Validate after every step instead of every fiftieth."""
-    defaults = napari_msseg.cli.train.default_supervised_config
+    defaults = napari_msseg.cli.train_options.default_supervised_config
     monkeypatch.setattr(
-        napari_msseg.cli.train,
+        napari_msseg.cli.train_options,
         "default_supervised_config",
         lambda ndim: replace(defaults(ndim), validation_period=1),
     )

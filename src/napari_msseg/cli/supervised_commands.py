@@ -30,6 +30,14 @@ def train_command(
         Path,
         typer.Option("-o", "--output", metavar="MODEL", help="Weights to write (.safetensors)."),
     ],
+    scribbles: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STROKES",
+            help="Folder or label image of scribbles: 0 unlabelled, 1 background, 2 and up the "
+            "foreground classes. An image of LABELS is labelled throughout, one of neither not.",
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(metavar="N", help="Training steps.")] = 1000,
     loss: Annotated[str, typer.Option(metavar="L", help="dice, ce or both.")] = "both",
     schedule: Annotated[
@@ -56,7 +64,8 @@ def train_command(
         int | None,
         typer.Option(
             metavar="N",
-            help="Images held out to choose the best weights. Default: a fifth of ten or more.",
+            help="Images held out to choose the best weights. Default: a fifth of ten or more; "
+            "none with scribbles.",
         ),
     ] = None,
     patience: Annotated[
@@ -78,12 +87,14 @@ def train_command(
 ) -> None:
     """Train a network on images and their label images."""
     with exit_codes():
-        from napari_msseg.cli.train import Request, run
+        from napari_msseg.cli.train import run
+        from napari_msseg.cli.train_options import Request
 
         run(
             Request(
                 images=images,
                 labels=labels,
+                scribbles=scribbles,
                 output=output,
                 steps=steps,
                 loss=loss,

@@ -6,62 +6,30 @@ import math
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from napari_msseg.cli.exits import say
 from napari_msseg.cli.progress import showing
 from napari_msseg.cli.report import environment, file_of, write_report
 from napari_msseg.cli.targets import check_distinct
-from napari_msseg.config import (
-    Loss,
-    Schedule,
-    SupervisedConfig,
-    default_supervised_config,
-    to_mapping,
+from napari_msseg.cli.train_options import (
+    Request,
+    build_config,
+    check_options,
+    count_held_out,
+    starting_from,
 )
+from napari_msseg.config import to_mapping
 from napari_msseg.errors import InputError
 from napari_msseg.io.atomic import check_target
 from napari_msseg.io.guard import naming
-from napari_msseg.io.pairs import find_pairs
+from napari_msseg.io.pairs import Pair, Source, find_pairs, find_sources
 
 if TYPE_CHECKING:
-    from napari_msseg.checkpoint import Checkpoint
     from napari_msseg.labelled import LabelledImages
     from napari_msseg.training import Progress, Training
-
-E = TypeVar("E", Loss, Schedule)
-N = TypeVar("N", int, float)
-HELD_OUT_SHARE, HELD_OUT_FROM = 5, 10
-"""One image in five is held out where there are ten or more."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for, unchecked; the options of ``napari-msseg train``."""
-
-    images: Path
-    labels: Path | None
-    output: Path
-    steps: int
-    loss: str
-    schedule: str
-    learning_rate: float | None
-    batch: int | None
-    patch: str | None
-    channels: str | None
-    flips: bool | None
-    validation: int | None
-    patience: int
-    binary: bool
-    model: Path | None
-    resume: bool
-    axes: str | None
-    device: str
-    seed: int
-    report: str | None
 
 
 def run(request: Request) -> None:
@@ -74,26 +42,25 @@ def run(request: Request) -> None:
     """
     check_options(request)
     state_path = _check_files(request)
-    pairs = find_pairs(request.images, request.labels)
+    found = _find(request)
     check_distinct(
-        (file for pair in pairs for file in (pair.image, pair.labels)), (file_of(request.report),)
+        (file for x in found for file in (x.image, x.labels)), (file_of(request.report),)
     )
     # the files are there; only now is it worth a second or two to import torch
     from napari_msseg.checkpoint import Checkpoint
     from napari_msseg.devices import choose_device, describe
-    from napari_msseg.labelled import load_labelled
     from napari_msseg.training import Training
 
     device = choose_device(request.device)
     start_from = None if request.model is None else Checkpoint.load(request.model)
-    images = load_labelled(pairs, request.axes, binary=request.binary)
+    images = _load(request, found)
     for name, count in images.invalid_counts.items():
         say(f"{name}: {count} pixels are NaN or infinite and are not trained on")
     config = build_config(request, images.ndim)
-    held_out = _held_out(request, len(images.examples))
+    held_out = count_held_out(request, len(images.examples))
     with naming(request.model or request.images):
         if start_from is not None:
-            config = _starting_from(start_from, config, request)
+            config = starting_from(start_from, config, request)
         training = Training(images, config, device, held_out, state_path, start_from)
     if request.resume:
         training.resume()
@@ -116,61 +83,28 @@ def run(request: Request) -> None:
         write_report(_report(request, training, images, held_out, best), request.report)
 
 
-def check_options(request: Request) -> None:
-    """Raise `InputError` for what no images could mend, before any is read."""
-    numbers = {
-        "--steps": (request.steps, 1),
-        "--batch": (request.batch, 1),
-        "--validation": (request.validation, 0),
-        "--patience": (request.patience, 0),
-    }
-    for option, (value, least) in numbers.items():
-        if value is not None and value < least:
-            raise InputError(f"{option} {value}: must be at least {least}")
-    rate = request.learning_rate
-    if rate is not None and not (math.isfinite(rate) and rate > 0):
-        raise InputError(f"--learning-rate {rate:g}: must be a positive number")
-    _choice(Loss, "--loss", request.loss)
-    _choice(Schedule, "--schedule", request.schedule)
-    for option, text in (("--patch", request.patch), ("--channels", request.channels)):
-        if text is not None:
-            _whole_numbers(option, text)
+def _find(request: Request) -> list[Pair] | list[Source]:
+    if request.scribbles is None:
+        return find_pairs(request.images, request.labels)
+    return find_sources(request.images, request.labels, request.scribbles)
 
 
-def build_config(request: Request, ndim: int) -> SupervisedConfig:
-    """Return the defaults with what the user asked for.
+def _load(request: Request, found: list[Pair] | list[Source]) -> LabelledImages:
+    from napari_msseg.labelled import load_labelled
+    from napari_msseg.scribbled import load_sources, unpainted
 
-    Raises
-    ------
-    InputError
-        If it does not fit images of `ndim` dimensions, or is refused by `check_options`.
-    """
-    base = default_supervised_config(ndim)
-    model, augment = base.model, base.augment
-    if request.channels is not None:
-        model = replace(model, channels=_whole_numbers("--channels", request.channels))
-    if request.flips is not None:
-        augment = replace(augment, flips=request.flips)
-    patch = base.patch_shape
-    if request.patch is not None:
-        patch = _whole_numbers("--patch", request.patch)
-        if len(patch) != ndim:
-            raise InputError(
-                f"--patch {request.patch!r}: the images are {ndim}D; give {ndim} sides"
-            )
-    return replace(
-        base,
-        model=model,
-        augment=augment,
-        patch_shape=patch,
-        steps=request.steps,
-        loss=_choice(Loss, "--loss", request.loss),
-        schedule=_choice(Schedule, "--schedule", request.schedule),
-        learning_rate=_given(request.learning_rate, base.learning_rate),
-        batch_size=_given(request.batch, base.batch_size),
-        patience=request.patience,
-        seed=request.seed,
-    )
+    pairs = [x for x in found if isinstance(x, Pair)]
+    if pairs:
+        return load_labelled(pairs, request.axes, binary=request.binary)
+    sources = [x for x in found if isinstance(x, Source)]
+    images = load_sources(sources, request.axes, binary=request.binary)
+    dense = sum(x.labels is not None and not x.scribbled for x in sources)
+    scribbled = sum(x.scribbled for x in sources)
+    nothing = len(sources) - dense - scribbled
+    say(f"{scribbled} images with scribbles, {dense} labelled throughout, {nothing} without either")
+    for k in unpainted(images):
+        say(f"no image holds a stroke of class {k} (label {k + 1}): it will not be predicted")
+    return images
 
 
 def state_file(output: Path) -> Path:
@@ -186,7 +120,10 @@ def _check_files(request: Request) -> Path:
     if report is not None:
         check_target(report)
     state = state_file(request.output)
-    check_distinct((request.images, request.labels, request.model), (request.output, state, report))
+    check_distinct(
+        (request.images, request.labels, request.scribbles, request.model),
+        (request.output, state, report),
+    )
     if state.exists() and not request.resume:
         raise InputError(
             f"{state}: an unfinished training lies there; go on with --resume, or delete the file"
@@ -255,57 +192,6 @@ def _stoppable() -> Iterator[Callable[[], None]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _starting_from(
-    start: Checkpoint, config: SupervisedConfig, request: Request
-) -> SupervisedConfig:
-    """Return the configuration with the network of a model file."""
-    theirs, ours = start.config, config.model
-    if theirs.ndim != ours.ndim:
-        raise InputError(f"segments {theirs.ndim}D images, and these are {ours.ndim}D")
-    if request.channels is not None and theirs.channels != ours.channels:
-        known = ",".join(str(n) for n in theirs.channels)
-        raise InputError(f"has the channels {known}; leave --channels out")
-    return replace(config, model=theirs)
-
-
-def _held_out(request: Request, count: int) -> int:
-    held_out = request.validation
-    if held_out is None:
-        held_out = count // HELD_OUT_SHARE if count >= HELD_OUT_FROM else 0
-    if held_out >= count:
-        raise InputError(
-            f"--validation {held_out}: there are {count} images, and one at least must be left to "
-            "train on"
-        )
-    if request.patience and not held_out:
-        raise InputError(
-            f"--patience {request.patience}: no image is held out to validate on; give "
-            "--validation too"
-        )
-    return held_out
-
-
-def _given(wanted: N | None, default: N) -> N:
-    return default if wanted is None else wanted
-
-
-def _whole_numbers(option: str, text: str) -> tuple[int, ...]:
-    try:
-        numbers = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        numbers = (0,)
-    if min(numbers) < 1:
-        raise InputError(f"{option} {text!r}: give whole numbers above 0, with commas between them")
-    return numbers
-
-
-def _choice(kind: type[E], option: str, text: str) -> E:
-    try:
-        return kind(text)
-    except ValueError:
-        raise InputError(f"{option} {text!r}: use {', '.join(kind)}") from None
 
 
 def _report(

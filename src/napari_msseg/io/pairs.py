@@ -1,4 +1,7 @@
-"""Which label image belongs to which image: two folders, two files, or a list."""
+"""Which label image belongs to which image: two folders, two files, or a list.
+
+Where scribbles are learned from, an image may have label image, scribbles, or neither.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from napari_msseg.errors import InputError
 from napari_msseg.io.formats import READABLE, find_format
 from napari_msseg.io.guard import require_file
 
-LABEL_ENDINGS = ("_labels", "_label", "_masks", "_mask", "_seg", "_gt", "-labels", "-mask")
+LABEL_ENDINGS = ("_labels", "_label", "_masks", "_mask", "_seg", "_gt", "-labels", "-mask",
+                 "_scribbles", "_scribble", "-scribbles")  # fmt: skip
 """What the name of a label image may have more than that of its image."""
 LISTS = (".csv", ".tsv", ".txt")
 
@@ -63,6 +67,76 @@ def find_pairs(images: Path, labels: Path | None) -> list[Pair]:
     return _match(images, labels)
 
 
+@dataclass(frozen=True)
+class Source:
+    """An image file and what there is to learn from about it.
+
+    Attributes
+    ----------
+    image : Path
+    labels : Path or None
+        Label image or scribbles.
+    scribbled : bool
+        Whether pixels of 0 in `labels` are not labelled.
+    """
+
+    image: Path
+    labels: Path | None
+    scribbled: bool
+
+
+def find_sources(images: Path, labels: Path | None, scribbles: Path) -> list[Source]:
+    """Find what there is about every image: its label image, else its scribbles, else nothing.
+
+    Parameters
+    ----------
+    images : Path
+        A folder or an image.
+    labels : Path or None
+        A folder or a label image, as `images` is.
+    scribbles : Path
+        A folder or a scribble image, as `images` is.
+
+    Returns
+    -------
+    list of Source
+        By name of the image.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, no image has scribbles, or scribbles belong to no image.
+    """
+    if is_list(images):
+        raise InputError(f"{images}: is a list; with scribbles, give folders or files")
+    given = [path for path in (labels, scribbles) if path is not None]
+    if not images.is_dir():
+        for path in (images, *given):
+            if path.is_dir():
+                raise InputError(f"{images} and {path}: give two folders or two files")
+            require_file(path)
+        if labels is not None:
+            raise InputError(f"{labels}: {images} has scribbles too; give one of them")
+        return [Source(images, scribbles, True)]
+    for path in given:
+        if not path.is_dir():
+            raise InputError(f"{path}: there is no such folder")
+    dense = {} if labels is None else _partners(images, labels)
+    painted = _partners(images, scribbles)
+    if not painted:
+        raise InputError(f"{scribbles}: holds no scribbles of the images in {images}")
+    beside = scribbles.resolve() == images.resolve()
+    for path in [] if beside else image_files(scribbles):
+        if path not in painted.values():
+            raise InputError(f"{path}: {images} holds no image of that name")
+    names = {*dense.values(), *painted.values()}  # none of these is an image to learn about
+    return [
+        Source(path, dense.get(path, painted.get(path)), path not in dense and path in painted)
+        for path in image_files(images)
+        if path not in names
+    ]
+
+
 def is_list(path: Path) -> bool:
     """Whether a path names a list of images and labels."""
     return path.suffix.lower() in LISTS and not path.is_dir()
@@ -95,34 +169,50 @@ def stem(path: Path) -> str:
 
 
 def _match(images: Path, labels: Path) -> list[Pair]:
-    found, candidates = image_files(images), image_files(labels)
-    if images.resolve() == labels.resolve():  # labels beside the images, told apart by name
-        found = [path for path in found if len(_names(path)) == 1]
-        candidates = [path for path in candidates if len(_names(path)) > 1]
-    partners: dict[str, Path] = {}
-    for path in candidates:
-        name, *shorter = _names(path)
-        if name in partners and stem(partners[name]) == name:
-            raise InputError(f"{path}: {partners[name].name} has the same name; keep one")
-        partners[name] = path
-        for key in shorter:
-            partners.setdefault(key, path)
-    if not found:
-        raise InputError(f"{images}: holds no image (TIFF, PNG, JPEG, BMP or NIfTI)")
-    pairs: list[Pair] = []
-    taken: dict[Path, Path] = {}
+    found, partners = _images_of(images, labels), _partners(images, labels)
     for path in found:
-        partner = next((partners[key] for key in _names(path) if key in partners), None)
-        if partner is None:
+        if path not in partners:
             raise InputError(
                 f"{path}: has no partner: {labels} holds neither {stem(path)}.* nor "
                 f"{stem(path)}_mask.*"
             )
+    if not partners:
+        raise InputError(f"{images}: holds no image (TIFF, PNG, JPEG, BMP or NIfTI)")
+    return [Pair(image, partner) for image, partner in partners.items()]
+
+
+def _images_of(images: Path, labels: Path) -> list[Path]:
+    """Return the images of a folder; where labels lie beside them, they are told apart by name."""
+    found = image_files(images)
+    if images.resolve() != labels.resolve():
+        return found
+    return [path for path in found if len(_names(path)) == 1]
+
+
+def _partners(images: Path, labels: Path) -> dict[Path, Path]:
+    """Return the label file of every image that has one, by name of the image."""
+    candidates = image_files(labels)
+    if images.resolve() == labels.resolve():
+        candidates = [path for path in candidates if len(_names(path)) > 1]
+    by_name: dict[str, Path] = {}
+    for path in candidates:
+        name, *shorter = _names(path)
+        if name in by_name and stem(by_name[name]) == name:
+            raise InputError(f"{path}: {by_name[name].name} has the same name; keep one")
+        by_name[name] = path
+        for key in shorter:
+            by_name.setdefault(key, path)
+    partners: dict[Path, Path] = {}
+    taken: dict[Path, Path] = {}
+    for path in _images_of(images, labels):
+        partner = next((by_name[key] for key in _names(path) if key in by_name), None)
+        if partner is None:
+            continue
         first = taken.setdefault(partner, path)
         if first is not path:
             raise InputError(f"{path}: {partner} is the partner of {first.name} too; keep one")
-        pairs.append(Pair(path, partner))
-    return pairs
+        partners[path] = partner
+    return partners
 
 
 def _names(path: Path) -> list[str]:
