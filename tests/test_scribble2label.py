@@ -78,7 +78,8 @@ def test_the_mean_of_pairs_is_the_one_of_the_term():
     values = {}
     for mean in PairMean:
         config = replace(CONFIG, pixel=replace(CONFIG.pixel, mean=mean, samples=10**4))
-        values[mean] = float(loss_of(config)(logits, features, scribbles, pseudo).pixel)
+        terms = loss_of(config)(logits, features, scribbles, pseudo)
+        values[mean] = float(terms.pixel.detach())
     assert values[PairMean.GROUPS] != pytest.approx(values[PairMean.PAIRS], rel=1e-3)
 
 
@@ -107,4 +108,4 @@ def test_a_thick_axis_is_blocked_slice_by_slice():
                    for s in ((1.0, 1.0, 1.0), (4.0, 1.0, 1.0)))  # fmt: skip
     nothing = torch.full_like(scribbles, NO)
     assert float(flat(logits, features, nothing, pseudo).patch) == 0.0
-    assert float(thick(logits, features, nothing, pseudo).patch) > 0.0
+    assert float(thick(logits, features, nothing, pseudo).patch.detach()) > 0.0

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from napari_msseg.errors import InputError
-from napari_msseg.io.pairs import LABEL_ENDINGS, Pair, find_pairs, image_files, stem
+from napari_msseg.io.pairs import (
+    LABEL_ENDINGS,
+    Pair,
+    Source,
+    find_pairs,
+    find_sources,
+    image_files,
+    stem,
+)
 
 Refuses = Callable[..., AbstractContextManager[None]]
 
@@ -225,3 +233,68 @@ def test_a_list_and_labels_at_once_are_refused(tmp_path: Path, refuses: Refuses)
     make(tmp_path, "pairs.csv")
     with refuses(tmp_path / "pairs.csv", "give no LABELS"):
         find_pairs(tmp_path / "pairs.csv", tmp_path)
+
+
+# --------------------------------------------- scribbles, labels or neither
+
+
+def kinds(sources: list[Source]) -> list[tuple[str, str | None, bool]]:
+    return [(s.image.name, s.labels and s.labels.name, s.scribbled) for s in sources]
+
+
+def test_an_image_has_labels_or_scribbles_or_nothing(tmp_path: Path) -> None:
+    images = make(tmp_path / "images", "a.tif", "b.png", "c.tif", "d.tif")
+    labels = make(tmp_path / "labels", "a_mask.tif", "b.tif")
+    strokes = make(tmp_path / "strokes", "b_scribbles.tif", "c.tif")
+    assert kinds(find_sources(images, labels, strokes)) == [
+        ("a.tif", "a_mask.tif", False),
+        ("b.png", "b.tif", False),
+        ("c.tif", "c.tif", True),
+        ("d.tif", None, False),
+    ]
+
+
+def test_scribbles_may_lie_beside_their_images(tmp_path: Path) -> None:
+    folder = make(tmp_path / "all", "a.tif", "a_scribbles.tif", "b.tif")
+    assert kinds(find_sources(folder, None, folder)) == [
+        ("a.tif", "a_scribbles.tif", True),
+        ("b.tif", None, False),
+    ]
+
+
+def test_one_image_and_its_scribbles_are_a_source(tmp_path: Path) -> None:
+    make(tmp_path, "a.tif", "strokes.tif")
+    found = find_sources(tmp_path / "a.tif", None, tmp_path / "strokes.tif")
+    assert kinds(found) == [("a.tif", "strokes.tif", True)]
+
+
+def test_scribbles_of_no_image_are_named(tmp_path: Path) -> None:
+    images = make(tmp_path / "images", "a.tif")
+    strokes = make(tmp_path / "strokes", "a.tif", "aa.tif")
+    with pytest.raises(InputError, match=r"aa\.tif: .* holds no image of that name"):
+        find_sources(images, None, strokes)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "strokes", "words"),
+    [
+        ("pairs.csv", None, "strokes", ["pairs.csv", "is a list"]),
+        ("images", None, "nowhere", ["nowhere", "no such folder"]),
+        ("images", "nowhere", "strokes", ["nowhere", "no such folder"]),
+        ("images", None, "empty", ["empty", "no scribbles"]),
+        ("images", None, "images/a.tif", ["a.tif", "no such folder"]),
+        ("images/a.tif", None, "strokes", ["two folders or two files"]),
+        ("images/a.tif", None, "images/none.tif", ["none.tif"]),
+        ("images/a.tif", "strokes/a.tif", "strokes/a.tif", ["give one of them"]),
+    ],
+)
+def test_a_wrong_place_for_scribbles_is_named(
+    tmp_path: Path, images: str, labels: str | None, strokes: str, words: list[str]
+) -> None:
+    make(tmp_path / "images", "a.tif")
+    make(tmp_path / "strokes", "a.tif")
+    make(tmp_path / "empty")
+    (tmp_path / "pairs.csv").write_text("a,b")
+    with pytest.raises(InputError) as caught:
+        find_sources(tmp_path / images, labels and tmp_path / labels, tmp_path / strokes)
+    assert all(word in str(caught.value) for word in words)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from napari_msseg.config import (
     Loss,
     Schedule,
+    Scribble2LabelConfig,
     SupervisedConfig,
     default_scribble_config,
     default_supervised_config,
@@ -98,6 +99,7 @@ def build_config(request: Request, ndim: int) -> SupervisedConfig:
             )
     return replace(
         base,
+        s2l=None if base.s2l is None else _stretched(base.s2l, request.steps / base.steps),
         model=model,
         augment=augment,
         patch_shape=patch,
@@ -108,6 +110,15 @@ def build_config(request: Request, ndim: int) -> SupervisedConfig:
         batch_size=_given(request.batch, base.batch_size),
         patience=request.patience,
         seed=request.seed,
+    )
+
+
+def _stretched(s2l: Scribble2LabelConfig, factor: float) -> Scribble2LabelConfig:
+    """Return the pseudo-labels of a training that is longer, or shorter, than the default."""
+    return replace(
+        s2l,
+        warm_up_steps=round(s2l.warm_up_steps * factor),
+        ensemble_period=max(1, round(s2l.ensemble_period * factor)),
     )
 
 
