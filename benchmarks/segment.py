@@ -8,7 +8,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +21,30 @@ from benchmarks.record import Record
 from napari_msseg.config import SessionConfig, default_config, from_mapping, to_mapping
 from napari_msseg.events import Event, PredictionReady
 from napari_msseg.forest import segment_with_forest
-from napari_msseg.metrics import iou
+from napari_msseg.metrics import dice, iou
 from napari_msseg.segmentation import segment
 from napari_msseg.simulation import simulate_scribbles
 from napari_msseg.volume import Volume
 
 ITEMS_SEED = 1
 """Draws which images of a set are used, so that everybody uses the same."""
+SETS_OF_CLASSES = ("wbc1", "hippocampus", "brats")
+"""Their labels are classes; those of the others number objects."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Item:
-    """One image with its true instances."""
+    """One image with its true instances, or, where `semantic`, its classes."""
 
     name: str
     image: Volume
     instances: npt.NDArray[np.integer]
+    semantic: bool = False
+
+    @property
+    def classes(self) -> npt.NDArray[np.integer]:
+        """The class of every pixel."""
+        return self.instances if self.semantic else (self.instances > 0).astype(np.uint8)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,11 +65,11 @@ def run(options: argparse.Namespace) -> int:
     if not options.data.is_dir():
         print(f"no data at {options.data}: pass --data FOLDER", file=sys.stderr)
         return 2
-    config = _config(options)
-    record = Record(options.json, {"config": to_mapping(config), "ratio": options.ratio})
     rows = []
     items = (load_items(options.data, name, options.images) for name in options.sets)
     for item in itertools.chain.from_iterable(items):
+        config = _config(options, item.image.spatial_ndim)
+        record = Record(options.json, {"config": to_mapping(config), "ratio": options.ratio})
         for seed in range(options.seeds):
             unit = {"benchmark": "segment", "item": item.name, "seed": seed}
             done = record.find(**unit)
@@ -76,8 +84,8 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _config(options: argparse.Namespace) -> SessionConfig:
-    base = to_mapping(default_config(2))
+def _config(options: argparse.Namespace, ndim: int) -> SessionConfig:
+    base = to_mapping(default_config(ndim))
     base["train"].update(json.loads(options.train))
     base["model"].update(json.loads(options.model))
     base |= {"max_seconds": options.seconds, "threads": options.threads, "device": "cpu"}
@@ -90,15 +98,17 @@ def load_items(folder: Path, name: str, images: int | None = None) -> Iterator[I
         count = sum(key.startswith("img_") for key in archive)
         draw = np.random.default_rng(ITEMS_SEED).permutation(count)[:images]
         for i in sorted(draw):
-            image = archive[f"img_{i:03d}"]
-            axes = "YXC" if image.ndim == 3 else "YX"
-            yield Item(f"{name}/{i:03d}", Volume(image, axes), archive[f"lab_{i:03d}"])
+            image, labels = archive[f"img_{i:03d}"], archive[f"lab_{i:03d}"]
+            axes = "YX" if labels.ndim == 2 else "ZYX"
+            spacing = tuple(map(float, archive["spacing"][i])) if "spacing" in archive else ()
+            volume = Volume(image, axes + "C" * (image.ndim > labels.ndim), spacing)
+            yield Item(f"{name}/{i:03d}", volume, labels, name in SETS_OF_CLASSES)
 
 
 def _score(item: Item, seed: int, config: SessionConfig, ratio: float) -> dict[str, Any]:
-    scribbles = simulate_scribbles(item.instances, ratio, seed)
-    truth = item.instances > 0
-    painted = scribbles > 0
+    scribbles = simulate_scribbles(item.instances, ratio, seed, semantic=item.semantic)
+    truth, painted = item.classes, scribbles > 0
+    foreground = range(1, int(truth.max()) + 1)
     canvas = np.zeros(truth.shape, np.uint8)
     curve: list[tuple[float, float]] = []
     started = time.monotonic()
@@ -107,15 +117,21 @@ def _score(item: Item, seed: int, config: SessionConfig, ratio: float) -> dict[s
         if isinstance(event, PredictionReady):
             canvas[event.region] = event.classes
             if event.last:
-                score = iou(canvas > 0, truth, ignore=painted)
+                score = iou(canvas > 0, truth > 0, ignore=painted)
                 curve.append((round(time.monotonic() - started, 2), round(score, 4)))
 
-    outcome = segment(item.image, scribbles, dataclasses.replace(config, seed=seed), on_event=watch)
+    config = dataclasses.replace(config, seed=seed)
+    outcome = segment(item.image, scribbles, config, on_event=watch)
     begun = time.monotonic()
     forest = segment_with_forest(item.image, scribbles, seed)
+    sizes = np.bincount(truth.ravel())
+    present = [k for k in foreground if sizes[k]]
     return {
-        "iou": iou(outcome.mask > 0, truth, ignore=painted),
-        "forest_iou": iou(forest > 0, truth, ignore=painted),
+        "iou": iou(outcome.mask > 0, truth > 0, ignore=painted),
+        "forest_iou": iou(forest > 0, truth > 0, ignore=painted),
+        "dsc": [dice(outcome.mask, truth, k, painted) for k in present],
+        "forest_dsc": [dice(forest, truth, k, painted) for k in present],
+        "smallest": int(np.argmin(sizes[present])),
         "steps": outcome.steps,
         "seconds": outcome.seconds_training,
         "seconds_to_first_answer": outcome.seconds_to_first_answer,
@@ -123,6 +139,14 @@ def _score(item: Item, seed: int, config: SessionConfig, ratio: float) -> dict[s
         "curve": curve,
         "device": outcome.device,
     }
+
+
+def _gains(rows: list[dict[str, Any]], key: Callable[[dict[str, Any], str], float]) -> list[str]:
+    """Return our mean, the forest's, and the paired difference with its standard error."""
+    ours, forest = (np.array([key(row, who) for row in rows]) for who in ("", "forest_"))
+    gain = ours - forest
+    error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else float("nan")
+    return [f"{ours.mean():.3f}", f"{forest.mean():.3f}", f"{gain.mean():+.3f} ± {error:.3f}"]
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
@@ -138,16 +162,11 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
             str(row["steps"]),
             f"{row['seconds_to_first_answer']:.1f} s",
         )
-    ours = np.array([row["iou"] for row in rows])
-    forest = np.array([row["forest_iou"] for row in rows])
-    gain = ours - forest
-    error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else float("nan")
     table.add_section()
-    table.add_row(
-        "mean",
-        "",
-        f"{ours.mean():.3f}",
-        f"{forest.mean():.3f}",
-        f"{gain.mean():+.3f} ± {error:.3f}",
-    )
+    table.add_row("mean", "", *_gains(rows, lambda row, who: row[f"{who}iou"]))
+    if any(len(row["dsc"]) > 1 for row in rows):
+        mean = _gains(rows, lambda row, who: float(np.mean(row[f"{who}dsc"])))
+        table.add_row("mean DSC of the classes", "", *mean)
+        smallest = _gains(rows, lambda row, who: row[f"{who}dsc"][row["smallest"]])
+        table.add_row("DSC of the smallest class", "", *smallest)
     Console().print(table)
