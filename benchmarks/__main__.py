@@ -7,7 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
-NAMES = ("segment", "latency", "supervised", "scribbles", "ablation", "throughput")
+NAMES = ("segment", "latency", "supervised", "scribbles", "contrast", "ablation", "throughput")
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,6 +45,14 @@ def test_the_3d_example_keeps_the_geometry_of_the_scan(tmp_path):
 def test_the_custom_loss_example_compares_two_runs(tmp_path):
     out = run_example("custom_loss.py", tmp_path, "1")
     assert out.count("boundary pixels") == 2
+
+
+def test_the_learning_of_scribbles_is_drawn(tmp_path):
+    out = run_example("watch_pseudo_labels.py", tmp_path, "2", "41")
+    assert "step 41: pixel" in out
+    with Image.open(tmp_path / "pseudo_labels.png") as sheet:
+        assert sheet.size == (5 * 236, 2 * 254)
+        assert len(set(sheet.resize((64, 64)).getdata())) > 100
 
 
 def test_the_supervised_example_segments_an_image_that_it_has_not_seen(tmp_path):

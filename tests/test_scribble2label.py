@@ -109,3 +109,15 @@ def test_a_thick_axis_is_blocked_slice_by_slice():
     nothing = torch.full_like(scribbles, NO)
     assert float(flat(logits, features, nothing, pseudo).patch) == 0.0
     assert float(thick(logits, features, nothing, pseudo).patch.detach()) > 0.0
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_embeddings_are_unit_vectors_of_every_pixel_of_their_grid(ndim):
+    _, features, _, _ = inputs(ndim)
+    loss = loss_of(ndim=ndim)
+    found = loss.embeddings(features)
+    assert list(found) == [1, 4]
+    for z, of in ((found[1], features[0]), (found[4], features[2])):
+        assert z.shape == (2, 4, *of.shape[2:])
+        torch.testing.assert_close(z.norm(dim=1), torch.ones_like(z[:, 0]))
+    assert all(head.training for head in loss.heads.values())

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_msseg import contrast, losses
@@ -93,6 +94,23 @@ class Scribble2LabelLoss(nn.Module):
         c = self.config
         weights = (1.0, c.pseudo_weight, c.pixel.weight, c.patch.weight)
         return torch.stack([w * t for w, t in zip(weights, terms, strict=True)]).sum()
+
+    @torch.inference_mode()
+    def embeddings(self, decoder: Sequence[Tensor]) -> dict[int, Tensor]:
+        """Return what the contrastive terms compare, of every pixel, by δ.
+
+        Returns
+        -------
+        dict of int to Tensor of float32, shape (B, D, [Z/δ,] Y/δ, X/δ)
+            Unit vectors.
+        """
+        found = {}
+        for block, head in self.heads.items():
+            pixels = decoder[int(block).bit_length() - 1].movedim(1, -1).float()
+            z = F.normalize(head.eval()(pixels.flatten(0, -2)), dim=1)
+            found[int(block)] = z.reshape(*pixels.shape[:-1], -1).movedim(-1, 1)
+            head.train()
+        return found
 
     def _contrast(
         self,

@@ -271,6 +271,17 @@ class Trainer:
                 ensemble.update(region, ensemble.blend(region, out))
         return ensemble.probabilities(region) if ensemble.has_votes else out
 
+    def embeddings(self) -> dict[int, Tensor]:
+        """Return the embeddings of the whole image by δ, as unit vectors (D, [Z/δ,] Y/δ, X/δ).
+
+        In one piece: for small images, to look at.
+        """
+        self.model.eval()
+        with torch.inference_mode():
+            _, decoder = self.model(self._image.unsqueeze(0).to(self.resources.device))
+        self.model.train()
+        return {block: z[0] for block, z in self._loss.embeddings(decoder).items()}
+
     def _pad_classes(self, classes: Tensor) -> Tensor:
         padding = padding_to_multiple(self.spatial_shape, self.model.total_stride)
         padded = F.pad(classes, padding, value=IGNORED_CLASS)
