@@ -38,7 +38,15 @@ from napari_msseg.supervised import SupervisedTrainer
 
 CODE = (
     *("augmentation", "averaging", "contrast", "convolutions", "fused", "grid", "losses"),
-    *("metrics", "model", "objectives", "prediction", "preprocessing", "pseudo_labels"),
+    *(
+        "boundaries",
+        "metrics",
+        "model",
+        "objectives",
+        "prediction",
+        "preprocessing",
+        "pseudo_labels",
+    ),
     *("scribble2label", "scribble_objective", "simulation", "supervised", "benchmarks.backbones"),
 )
 """Modules that every figure depends on."""
@@ -60,11 +68,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--network", choices=NETWORKS, default="MSNet")
     parser.add_argument("--ratio", type=float, default=0.3, help="share of objects with a stroke")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--minutes", type=float, default=20, help="marks longer trainings")
     parser.add_argument("--folds", type=int, default=4, help="the set is cut in four; run so many")
     parser.add_argument("--seeds", type=int, default=1, help="draws of strokes and weights")
     parser.add_argument("--threads", type=int, default=0, help="0: what torch takes")
+    parser.add_argument(
+        "--published", action="store_true", help="pseudo-labels and weights as in the papers"
+    )
     parser.add_argument("--config", default="{}", help="JSON: fields of the configuration")
 
 
@@ -99,6 +110,7 @@ def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
                     "network": options.network,
                     "method": method,
                     "ratio": options.ratio,
+                    "published": options.published,
                     "fold": fold,
                     "seed": seed,
                 }
@@ -117,7 +129,15 @@ def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _configuration(options: argparse.Namespace, items: list[Item]) -> SupervisedConfig:
-    base = to_mapping(default_scribble_config(2)) | {"steps": options.steps}
+    default = default_scribble_config(2)
+    share = options.steps / default.steps
+    s2l = default.s2l or Scribble2LabelConfig()
+    s2l = replace(
+        Scribble2LabelConfig() if options.published else s2l,
+        warm_up_steps=round(share * s2l.warm_up_steps),
+        ensemble_period=round(share * s2l.ensemble_period),
+    )
+    base = to_mapping(replace(default, s2l=s2l, steps=options.steps))
     for key, value in json.loads(options.config).items():
         base[key] = base[key] | value if isinstance(value, dict) else value
     config = from_mapping(SupervisedConfig, base)
@@ -135,7 +155,7 @@ def of_method(config: SupervisedConfig, method: str) -> SupervisedConfig:
     if method not in ("s2l+patch", "s2l+both"):
         s2l = replace(s2l, patch=replace(s2l.patch, weight=0.0))
     if method == "scribbles":
-        s2l = replace(s2l, pseudo_weight=0.0, warm_up_steps=config.steps)
+        s2l = replace(s2l, pseudo_weight=0.0, warm_up_steps=config.steps + 1)
     return replace(config, s2l=s2l)
 
 

@@ -126,6 +126,8 @@ def test_blocks_are_powers_of_two(block):
         {"confidence_thresholds": (0.0,)},
         {"confidence_thresholds": ()},
         {"pseudo_weight": -0.5},
+        {"scribble_weight": -0.5},
+        {"pseudo_loss": "focal"},
     ],
     ids=str,
 )

@@ -161,6 +161,25 @@ def test_predictions_are_averaged():
     torch.testing.assert_close(average[1], torch.full((24, 24), 0.25))
 
 
+def test_completed_pseudo_labels_leave_nothing_open_and_strokes_alone():
+    (example,) = squares(1)
+    objective = objective_of([example], replace(S2L, complete=True))
+
+    def vague_at_the_rim(image):
+        p = certain(image)
+        p[:, 4:9] = p[:, 15:20] = 0.5
+        return p
+
+    objective.after(4, vague_at_the_rim)
+    codes = objective.examples(4)[0].classes
+    truth = np.zeros((24, 24), int)
+    truth[6:18, 6:18] = 1
+    painted = example.classes != NO
+    np.testing.assert_array_equal(codes[painted], example.classes[painted])
+    assert (codes[~painted] >= 2).all()
+    assert ((codes % 2) != truth).mean() < 0.06
+
+
 # -------------------------------------------------------------------- the loss
 
 
@@ -188,6 +207,17 @@ def test_a_dense_crop_has_its_share_and_does_not_drown_the_strokes():
     pseudo = masked_cross_entropy(logits[:1], torch.tensor([[[NO, NO, NO, 0, 1, NO]]]))
     expected = 0.25 * dense + 0.75 * (strokes + 0.5 * pseudo)
     torch.testing.assert_close(objective.loss(logits, [logits, logits], codes), expected)
+
+
+def test_pseudo_labels_may_be_learned_from_as_if_they_were_labels():
+    logits, codes = batch([[0, 1, NO, 2, 3, NO], [1, NO, NO, 0, NO, NO]])
+    both = replace(NO_CONTRAST, scribble_weight=0.2, pseudo_weight=1.0, pseudo_loss=Loss.BOTH)
+    together = torch.tensor([[[0, 1, NO, 0, 1, NO]], [[NO] * 6]])  # the second is not predicted yet
+    painted = torch.where(codes < 2, codes, NO)
+    expected = 0.2 * masked_cross_entropy(logits, painted)
+    expected = expected + dense_loss(logits, together, Loss.BOTH)
+    loss = objective_of(squares(1), both).loss(logits, [logits, logits], codes)
+    torch.testing.assert_close(loss, expected)
 
 
 def test_crops_without_anything_teach_nothing():

@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_msseg import contrast, losses
-from napari_msseg.config import ContrastiveConfig, Scribble2LabelConfig
+from napari_msseg.config import ContrastiveConfig, Loss, Scribble2LabelConfig
+from napari_msseg.objectives import dense_loss
+from napari_msseg.scribbles import IGNORED_CLASS
 
 
 class Terms(NamedTuple):
@@ -79,10 +81,9 @@ class Scribble2LabelLoss(nn.Module):
         generator : torch.Generator, optional
             Draws the samples of the contrastive terms.
         """
-        cross_entropy = losses.masked_cross_entropy
         return Terms(
-            cross_entropy(logits, scribbles),
-            cross_entropy(logits, pseudo),
+            losses.masked_cross_entropy(logits, scribbles),
+            self._pseudo(logits, scribbles, pseudo),
             *(
                 self._contrast(term, decoder, scribbles, pseudo, logits.shape[1], generator)
                 for term in (self.config.pixel, self.config.patch)
@@ -92,8 +93,18 @@ class Scribble2LabelLoss(nn.Module):
     def total(self, terms: Terms) -> Tensor:
         """Return the weighted sum (eq. 6)."""
         c = self.config
-        weights = (1.0, c.pseudo_weight, c.pixel.weight, c.patch.weight)
+        weights = (c.scribble_weight, c.pseudo_weight, c.pixel.weight, c.patch.weight)
         return torch.stack([w * t for w, t in zip(weights, terms, strict=True)]).sum()
+
+    def _pseudo(self, logits: Tensor, scribbles: Tensor, pseudo: Tensor) -> Tensor:
+        if self.config.pseudo_loss is Loss.CROSS_ENTROPY:
+            return losses.masked_cross_entropy(logits, pseudo)
+        together = torch.where(scribbles == IGNORED_CLASS, pseudo, scribbles)
+        guessed = (pseudo != IGNORED_CLASS).flatten(1).any(dim=1)  # B
+        together = together.masked_fill(
+            ~guessed.reshape(-1, *[1] * (together.ndim - 1)), IGNORED_CLASS
+        )
+        return dense_loss(logits, together, self.config.pseudo_loss)
 
     @torch.inference_mode()
     def embeddings(self, decoder: Sequence[Tensor]) -> dict[int, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from napari_msseg import losses
 from napari_msseg.augmentation import Example
+from napari_msseg.boundaries import certain, complete, edge_strength
 from napari_msseg.config import Loss, Scribble2LabelConfig
 from napari_msseg.objectives import Predict, dense_loss
 from napari_msseg.pseudo_labels import PseudoLabels
@@ -117,7 +118,12 @@ class ScribbleObjective:
         if average is None:
             return
         whole = tuple(slice(0, n) for n in painted.classes.shape)
-        pseudo = average.classes(whole, self.config.confidence_thresholds).numpy()
+        probabilities, thresholds = average.probabilities(whole), self.config.confidence_thresholds
+        if self.config.complete:
+            edges = edge_strength(painted.image)
+            pseudo = complete(probabilities.numpy(), edges, thresholds, painted.classes)
+        else:
+            pseudo = certain(probabilities.numpy(), thresholds)
         marked = np.where(pseudo == IGNORED_CLASS, IGNORED_CLASS, pseudo + self._n_classes)
         codes = np.where(painted.classes == IGNORED_CLASS, marked, painted.classes)
         self._examples[i] = replace(painted, classes=codes)

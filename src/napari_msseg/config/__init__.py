@@ -11,9 +11,14 @@ from napari_msseg.config.defaults import (
 )
 from napari_msseg.config.mapping import from_mapping, to_mapping
 from napari_msseg.config.network import ModelConfig, Normalisation, Smoothers
-from napari_msseg.config.scribble2label import ContrastiveConfig, PairMean, Scribble2LabelConfig
+from napari_msseg.config.scribble2label import (
+    ContrastiveConfig,
+    Loss,
+    PairMean,
+    Scribble2LabelConfig,
+)
 from napari_msseg.config.session import SessionConfig
-from napari_msseg.config.supervised import AugmentConfig, Loss, Schedule, SupervisedConfig
+from napari_msseg.config.supervised import AugmentConfig, Schedule, SupervisedConfig
 from napari_msseg.config.train import TrainConfig
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from napari_msseg.config.network import ModelConfig, Normalisation, Smoothers
-from napari_msseg.config.scribble2label import Scribble2LabelConfig
+from napari_msseg.config.scribble2label import Loss, Scribble2LabelConfig
 from napari_msseg.config.session import SessionConfig
 from napari_msseg.config.supervised import AugmentConfig, SupervisedConfig
 from napari_msseg.config.train import TrainConfig
@@ -42,7 +42,17 @@ def default_supervised_config(ndim: int) -> SupervisedConfig:
 
 def default_scribble_config(ndim: int) -> SupervisedConfig:
     """Return the defaults of training from scribbles on many images or volumes."""
-    return dataclasses.replace(
-        default_supervised_config(ndim),
-        s2l=Scribble2LabelConfig(warm_up_steps=300, ensemble_period=200),
+    s2l = Scribble2LabelConfig(
+        warm_up_steps=500,
+        ensemble_period=250,
+        scribble_weight=0.2,
+        pseudo_weight=1.0,
+        pseudo_loss=Loss.BOTH,
+        complete=True,
     )
+    base = default_supervised_config(ndim)
+    if ndim == 3:
+        return dataclasses.replace(base, s2l=s2l)
+    # large images are predicted many times: the smaller network buys more steps
+    model = dataclasses.replace(base.model, channels=(16, 24, 32, 48, 64), smoothers=Smoothers.TIED)
+    return dataclasses.replace(base, model=model, learning_rate=1.5e-3, batch_size=4, s2l=s2l)

@@ -8,6 +8,14 @@ from enum import StrEnum
 from napari_msseg.config.checks import as_choice, require
 
 
+class Loss(StrEnum):
+    """What is minimised where every pixel has a class."""
+
+    DICE = "dice"
+    CROSS_ENTROPY = "ce"
+    BOTH = "both"
+
+
 class PairMean(StrEnum):
     """How the pairs of a contrastive term are averaged.
 
@@ -70,8 +78,14 @@ class Scribble2LabelConfig:
     confidence_thresholds : tuple of float
         A pixel gets a pseudo-label above that of its class; the last stands for all further
         classes. The paper: 0.8. [p]
-    pseudo_weight : float
-        Weight of the pseudo-label term. The paper: 0.5. [p]
+    scribble_weight, pseudo_weight : float
+        Of the terms of scribbles and of pseudo-labels. The paper: 1 and 0.5. [p]
+    pseudo_loss : Loss
+        Cross-entropy of the pseudo-labels [p]; or Dice, or both, of scribbles and pseudo-labels
+        taken together as one label image. [o]
+    complete : bool
+        Whether every pixel gets a pseudo-label: what no class is sure of is flooded from what
+        is certain, over the gradient of the image. [o]
     pixel, patch : ContrastiveConfig
         R_pixel and R_patch.
     """
@@ -80,7 +94,10 @@ class Scribble2LabelConfig:
     ensemble_period: int = 20
     ensemble_alpha: float = 0.2
     confidence_thresholds: tuple[float, ...] = (0.8,)
+    scribble_weight: float = 1.0
     pseudo_weight: float = 0.5
+    pseudo_loss: Loss = Loss.CROSS_ENTROPY
+    complete: bool = False
     pixel: ContrastiveConfig = field(default_factory=lambda: ContrastiveConfig(0.5, 0.3, 1))
     patch: ContrastiveConfig = field(default_factory=lambda: ContrastiveConfig(10.0, 0.1, 4))
 
@@ -93,4 +110,6 @@ class Scribble2LabelConfig:
             bool(thresholds) and all(0 < t < 1 for t in thresholds),
             "confidence_thresholds must be numbers in (0, 1), one at least",
         )
+        require(self.scribble_weight >= 0, "scribble_weight must not be negative")
         require(self.pseudo_weight >= 0, "pseudo_weight must not be negative")
+        as_choice(self, "pseudo_loss", Loss)

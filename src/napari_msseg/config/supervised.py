@@ -8,15 +8,7 @@ from enum import StrEnum
 
 from napari_msseg.config.checks import as_choice, require
 from napari_msseg.config.network import ModelConfig
-from napari_msseg.config.scribble2label import Scribble2LabelConfig
-
-
-class Loss(StrEnum):
-    """What supervised training minimises."""
-
-    DICE = "dice"
-    CROSS_ENTROPY = "ce"
-    BOTH = "both"
+from napari_msseg.config.scribble2label import Loss, Scribble2LabelConfig
 
 
 class Schedule(StrEnum):

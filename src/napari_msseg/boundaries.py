@@ -1,0 +1,92 @@
+"""Boundaries between classes, put onto the edges of the image.
+
+Scribbles say nothing about boundaries: strokes lie in the middle of things, and a network that
+learned from them alone draws the line anywhere between. The Mumford–Shah model does say: edges
+of the segmentation are edges of the image. So what is certain stays, and what is not is flooded
+from there, over the gradient of the image (watershed): classes meet where it is steepest. [o]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from skimage.segmentation import watershed
+
+from napari_msseg.scribbles import IGNORED_CLASS
+
+SIGMA = 0.7
+"""Of the Gaussian whose gradient is taken, pixels."""
+
+Floats = npt.NDArray[np.floating]
+Classes = npt.NDArray[np.integer]
+
+
+def edge_strength(image: Floats) -> npt.NDArray[np.float32]:
+    """Return the gradient magnitude of an image, of the channel where it is largest.
+
+    Parameters
+    ----------
+    image : ndarray of float, shape (C, [Z,] Y, X)
+
+    Returns
+    -------
+    ndarray of float32, shape ([Z,] Y, X)
+    """
+    strengths = [ndimage.gaussian_gradient_magnitude(c, SIGMA, mode="nearest") for c in image]
+    strongest: npt.NDArray[np.float32] = np.max(strengths, axis=0).astype(np.float32, copy=False)
+    return strongest
+
+
+def certain(probabilities: Floats, thresholds: Sequence[float]) -> npt.NDArray[np.int64]:
+    """Return the class of every pixel that is sure of it, `IGNORED_CLASS` elsewhere.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float, shape (K, [Z,] Y, X)
+    thresholds : sequence of float
+        What the probability of each class must exceed; the last stands for all further.
+    """
+    classes = probabilities.argmax(axis=0)
+    needed = np.asarray(thresholds)[np.minimum(classes, len(thresholds) - 1)]
+    return np.where(probabilities.max(axis=0) > needed, classes, IGNORED_CLASS)
+
+
+def complete(
+    probabilities: Floats,
+    edges: Floats,
+    thresholds: Sequence[float],
+    painted: Classes | None = None,
+) -> npt.NDArray[np.int64]:
+    """Give every pixel a class: where the probabilities are not sure, the edges decide.
+
+    What is unsure throughout, with nothing of its class that is certain, goes to its
+    surroundings.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float, shape (K, [Z,] Y, X)
+    edges : ndarray of float, shape ([Z,] Y, X)
+        `edge_strength` of the image.
+    thresholds : sequence of float
+        As of `certain`.
+    painted : ndarray of int, shape ([Z,] Y, X), optional
+        Classes that are known, `IGNORED_CLASS` elsewhere; they win over the probabilities.
+
+    Returns
+    -------
+    ndarray of int64, shape ([Z,] Y, X)
+    """
+    seeds = certain(probabilities, thresholds)
+    if painted is not None:
+        seeds = np.where(painted == IGNORED_CLASS, seeds, painted)
+    unsure = seeds == IGNORED_CLASS
+    if unsure.all():
+        likeliest: npt.NDArray[np.int64] = probabilities.argmax(axis=0)
+        return likeliest
+    if not unsure.any():
+        return seeds
+    flooded: npt.NDArray[np.int64] = watershed(edges, seeds + 1).astype(np.int64) - 1
+    return flooded
