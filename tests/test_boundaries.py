@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_msseg.boundaries import certain, complete, edge_strength
+from napari_msseg.boundaries import certain, complete, edge_strength, of_two_likeliest
 from napari_msseg.metrics import iou
 from napari_msseg.scribbles import IGNORED_CLASS as NO
 
@@ -47,6 +47,22 @@ def test_each_class_has_its_threshold_and_the_last_stands_for_the_rest():
     p = np.array([[0.7, 0.1, 0.1, 0.3], [0.2, 0.7, 0.1, 0.4], [0.1, 0.2, 0.8, 0.3]])[:, None]
     assert certain(p, (0.6, 0.75)).tolist() == [[0, NO, 2, NO]]
     assert certain(p, (0.39,)).tolist() == [[0, 1, 2, 1]]
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 20])
+def test_of_the_two_likeliest_one_has_at_least_half(n_classes):
+    p = np.random.default_rng(0).dirichlet(np.ones(n_classes), (4, 5)).transpose(2, 0, 1)
+    share = of_two_likeliest(p)
+    np.testing.assert_array_equal(share.argmax(axis=0), p.argmax(axis=0))
+    assert (share.max(axis=0) >= 0.5).all()
+    if n_classes == 2:
+        np.testing.assert_allclose(share, p)
+
+
+def test_where_nothing_is_known_no_class_is_certain():
+    share = of_two_likeliest(np.zeros((3, 4, 4)))
+    assert np.isfinite(share).all()
+    assert (certain(share, (0.5,)) == NO).all()
 
 
 # ------------------------------------------------------------------- completion

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from napari_msseg.boundaries import complete, edge_strength
 from napari_msseg.errors import InputError
 from napari_msseg.events import PredictionReady, StateChanged, StepDone
 from napari_msseg.metrics import iou
+from napari_msseg.preprocessing import normalise
 from napari_msseg.segmentation import segment
 from napari_msseg.trainer import Trainer
 
@@ -36,8 +39,24 @@ def test_images_of_any_shape_are_segmented(scene, quick_config, shape, channels)
     assert set(np.unique(result.mask)) <= {0, 1}
     assert result.steps == 6
     assert result.notices == ()
+    p = result.probabilities
+    certain = (p.max(axis=0) > config.certainty) & (blob.labels == 0)
+    np.testing.assert_array_equal(result.mask[certain], p.argmax(axis=0)[certain])
+
+
+@pytest.mark.parametrize("tile_shape", [(64, 64), (16, 32)])
+def test_what_is_not_certain_is_decided_by_the_edges_of_the_image(scene, quick_config, tile_shape):
+    blob = scene((48, 64))
+    config = quick_config(max_steps=30, probabilities=True, instant=True, tile_shape=tile_shape)
+    result = segment(blob.image, blob.labels, config)
+    edges = edge_strength(normalise(blob.image).data)
+    painted = blob.labels.astype(int) - 1
+    expected = complete(result.probabilities, edges, (config.certainty,), painted)
+    assert (result.mask != expected).mean() < (0.001 if tile_shape == (64, 64) else 0.02)
+    plain = segment(blob.image, blob.labels, replace(config, certainty=0.5))
     free = blob.labels == 0
-    np.testing.assert_array_equal(result.mask[free], result.probabilities.argmax(axis=0)[free])
+    np.testing.assert_array_equal(plain.mask[free], plain.probabilities.argmax(axis=0)[free])
+    assert iou(result.mask, blob.truth) >= iou(plain.mask, blob.truth) - 0.01
 
 
 def test_a_bright_blob_is_found(scene, quick_config):

@@ -10,11 +10,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from napari_msseg.boundaries import complete, edge_strength, of_two_likeliest
 from napari_msseg.instant import InstantClassifier
 from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
 from napari_msseg.tiling import Region
 from napari_msseg.trainer import Trainer
 
+MARGIN = {2: 32, 3: 8}
+"""Pixels around a part of an image, or of a volume, that its boundaries are found with."""
 PIXELS_PER_TURN = 1_000_000
 """A large image is predicted in parts, so that training is not held up for long."""
 
@@ -41,6 +44,8 @@ class Answers:
     instant : bool
         Whether there are instant classifiers.
     seed : int
+    certainty : float
+        As of `SessionConfig`.
     """
 
     def __init__(
@@ -50,8 +55,10 @@ class Answers:
         invalid: npt.NDArray[np.bool_] | None,
         instant: bool,
         seed: int,
+        certainty: float = 0.5,
     ) -> None:
         self._trainer = trainer
+        self._certainty = certainty
         self._pixels = pixels
         self._invalid = invalid
         self._wants_instant = instant
@@ -111,9 +118,35 @@ class Answers:
             probabilities = self._trainer.predict(region)
         if probabilities is None or not bool(torch.isfinite(probabilities).all()):
             return None  # the last good prediction stays
-        classes = probabilities.argmax(dim=0).to(torch.uint8).cpu().numpy()
-        strokes = self._strokes[region]
-        classes = np.where(strokes == IGNORED_CLASS, classes, strokes).astype(np.uint8)
+        classes = self._decide(region, probabilities)
         if self._invalid is not None:
             classes[self._invalid[region]] = 0
         return Answer(region, classes, probabilities)
+
+    def _decide(self, region: Region, probabilities: Tensor) -> npt.NDArray[np.uint8]:
+        """Return the class of every pixel: painted, certain, or flooded from what is.
+
+        The surroundings take part, so that parts of the image fit together.
+        """
+        average = self._trainer.pseudo_labels
+        wide, inside = region, tuple(slice(0, s.stop - s.start) for s in region)
+        if average.has_votes and self._certainty > 0.5:
+            shape = self._strokes.shape
+            margin = MARGIN[len(shape)]
+            wide = tuple(
+                slice(max(0, s.start - margin), min(n, s.stop + margin))
+                for s, n in zip(region, shape, strict=True)
+            )
+            inside = tuple(
+                slice(s.start - w.start, s.stop - w.start)
+                for s, w in zip(region, wide, strict=True)
+            )
+        found = probabilities if wide == region else average.probabilities(wide)
+        p = found.cpu().numpy()
+        strokes = self._strokes[wide]
+        if self._certainty > 0.5:
+            edges = edge_strength(self._pixels[(slice(None), *wide)])
+            classes = complete(of_two_likeliest(p), edges, (self._certainty,), strokes)
+        else:
+            classes = np.where(strokes == IGNORED_CLASS, p.argmax(axis=0), strokes)
+        return classes[inside].astype(np.uint8)

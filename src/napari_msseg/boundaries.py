@@ -54,6 +54,17 @@ def certain(probabilities: Floats, thresholds: Sequence[float]) -> npt.NDArray[n
     return np.where(probabilities.max(axis=0) > needed, classes, IGNORED_CLASS)
 
 
+def of_two_likeliest(probabilities: Floats) -> Floats:
+    """Return probabilities as if the likeliest and the second were the only classes.
+
+    The largest is then at least one half, however many classes there are; of two classes it is
+    what it was.
+    """
+    both = np.partition(probabilities, -2, axis=0)[-2:].sum(axis=0)
+    share: Floats = probabilities / np.maximum(both, np.finfo(np.float32).tiny)
+    return share
+
+
 def complete(
     probabilities: Floats,
     edges: Floats,

@@ -221,6 +221,7 @@ class Session:
             normalised.invalid,
             self.config.instant,
             self.config.seed,
+            self.config.certainty,
         )
         yield self._enter(SessionState.TRAINING)
         yield from self._use_scribbles()

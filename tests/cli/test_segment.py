@@ -23,6 +23,7 @@ from typer.testing import CliRunner, Result
 import napari_msseg.segmentation
 from napari_msseg.cli.main import app
 from napari_msseg.cli.progress import BarDisplay, Budget, Watch
+from napari_msseg.config import default_config
 from napari_msseg.events import Notice, PredictionReady, SessionState, StateChanged, StepDone
 
 HEAVY = ("torch", "numpy", "napari", "qtpy", "rich", "skimage")
@@ -151,7 +152,7 @@ def test_probabilities_are_float32_and_sum_to_one(
     assert probabilities.shape == (2, 48, 48)
     assert probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=2e-3)
-    sure = np.abs(probabilities[0] - 0.5) > 0.01
+    sure = np.abs(probabilities[0] - 0.5) > default_config(2).certainty - 0.5
     mask = tifffile.imread(tmp_path / "mask.tif")
     np.testing.assert_array_equal(mask[sure], probabilities.argmax(axis=0)[sure])
 

@@ -34,6 +34,10 @@ class SessionConfig:
         Whether cheap classifiers give the first answer and vote in the ensemble.
     probabilities : bool
         Whether predictions carry the probability of every class.
+    certainty : float
+        Share of the likeliest class of the two likeliest above which a pixel has it for
+        certain. The others are flooded from there, over the gradient of the image, so that
+        boundaries lie on its edges; 0.5: every pixel has its likeliest class. [o]
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -47,6 +51,7 @@ class SessionConfig:
     tile_shape: tuple[int, ...] = (512, 512)
     instant: bool = True
     probabilities: bool = False
+    certainty: float = 0.65
 
     def __post_init__(self) -> None:
         require(self.threads >= 0, "threads must not be negative")
@@ -55,6 +60,7 @@ class SessionConfig:
         require(self.max_seconds is None or self.max_seconds > 0, "max_seconds must be positive")
         require(self.rest_after is None or self.rest_after >= 1, "rest_after must be at least 1")
         require(min(self.tile_shape, default=0) >= 1, "sides of tile_shape must be at least 1")
+        require(0.5 <= self.certainty < 1, "certainty must lie in [0.5, 1)")
         stride = 2 ** (len(self.model.channels) - 1)
         require(
             all(side % stride == 0 for side in self.train.patch_shape),
