@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_msseg.boundaries import certain, complete, edge_strength, of_two_likeliest
+from napari_msseg.boundaries import certain, complete, decide, edge_strength, of_two_likeliest
 from napari_msseg.metrics import iou
 from napari_msseg.scribbles import IGNORED_CLASS as NO
 
@@ -118,3 +118,23 @@ def test_where_all_is_certain_nothing_is_flooded():
     p = np.zeros((2, 4, 4))
     p[1, :2], p[0, 2:] = 1, 1
     np.testing.assert_array_equal(complete(p, np.zeros((4, 4)), (0.8,)), p.argmax(axis=0))
+
+
+@pytest.mark.parametrize("with_strokes", [False, True])
+def test_without_a_certainty_the_likeliest_class_is_taken(with_strokes):
+    inside, image = blob()
+    p = soft(inside, 2.0)
+    painted = np.full(inside.shape, NO)
+    painted[:4] = 1
+    found = decide(p, image, (), painted if with_strokes else None)
+    expected = p.argmax(axis=0)
+    if with_strokes:
+        expected[:4] = 1
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_with_a_certainty_the_edges_decide():
+    inside, image = blob()
+    p = soft(inside, 2.0)
+    expected = complete(p, edge_strength(image), (0.85,))
+    np.testing.assert_array_equal(decide(p, image, (0.85,)), expected)

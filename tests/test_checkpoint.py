@@ -187,6 +187,22 @@ def test_names_of_classes_that_make_no_sense_are_refused_in_one_line(tmp_path, m
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("certainty", [(), (0.65,), (0.7, 0.9)], ids=str)
+def test_how_certain_a_prediction_must_be_survives_the_disk(tmp_path, model, certainty):
+    Checkpoint.of(model, (0, 1, 5), certainty).save(tmp_path / "model.safetensors")
+    assert Checkpoint.load(tmp_path / "model.safetensors").certainty == certainty
+
+
+@pytest.mark.parametrize("values", ["[1.0]", "[0.0]", "[2]", '["0.5"]', "0.5", "null", "[NaN]"])
+def test_a_certainty_that_makes_no_sense_is_refused_in_one_line(tmp_path, model, values):
+    path = tmp_path / "model.safetensors"
+    metadata = {"config": json.dumps(to_mapping(CONFIG)), "certainty": values}
+    write(path, Checkpoint.of(model).weights, metadata)
+    with pytest.raises(InputError, match="do not fit its own header") as error:
+        Checkpoint.load(path)
+    assert "\n" not in str(error.value)
+
+
 def test_a_model_with_running_averages_does_not_fit_a_header_without(tmp_path):
     path = tmp_path / "model.safetensors"
     normalised = MSNet(replace(CONFIG, normalisation=Normalisation.BATCH))

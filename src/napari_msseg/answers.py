@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_msseg.boundaries import complete, edge_strength, of_two_likeliest
+from napari_msseg.boundaries import decide
 from napari_msseg.instant import InstantClassifier
-from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
+from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.tiling import Region
 from napari_msseg.trainer import Trainer
 
@@ -142,11 +142,6 @@ class Answers:
                 for s, w in zip(region, wide, strict=True)
             )
         found = probabilities if wide == region else average.probabilities(wide)
-        p = found.cpu().numpy()
-        strokes = self._strokes[wide]
-        if self._certainty > 0.5:
-            edges = edge_strength(self._pixels[(slice(None), *wide)])
-            classes = complete(of_two_likeliest(p), edges, (self._certainty,), strokes)
-        else:
-            classes = np.where(strokes == IGNORED_CLASS, p.argmax(axis=0), strokes)
-        return classes[inside].astype(np.uint8)
+        certainty = (self._certainty,) if self._certainty > 0.5 else ()
+        pixels, strokes = self._pixels[(slice(None), *wide)], self._strokes[wide]
+        return decide(found.cpu().numpy(), pixels, certainty, strokes)[inside].astype(np.uint8)

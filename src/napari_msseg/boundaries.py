@@ -101,3 +101,28 @@ def complete(
         return seeds
     flooded: npt.NDArray[np.int64] = watershed(edges, seeds + 1).astype(np.int64) - 1
     return flooded
+
+
+def decide(
+    probabilities: Floats,
+    image: Floats,
+    certainty: Sequence[float],
+    painted: Classes | None = None,
+) -> npt.NDArray[np.int64]:
+    """Return the class of every pixel: painted, certain, or flooded from what is.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float, shape (K, [Z,] Y, X)
+    image : ndarray of float, shape (C, [Z,] Y, X)
+    certainty : sequence of float
+        Thresholds of `certain`, of the share among the two likeliest classes. Empty: every
+        pixel that is not painted has its likeliest class.
+    painted
+        As of `complete`.
+    """
+    if certainty:
+        share = of_two_likeliest(probabilities)
+        return complete(share, edge_strength(image), certainty, painted)
+    classes: npt.NDArray[np.int64] = probabilities.argmax(axis=0)
+    return classes if painted is None else np.where(painted == IGNORED_CLASS, classes, painted)

@@ -31,17 +31,25 @@ class Checkpoint:
     label_values : tuple of int
         What each class was called in the label images that it learned from, class 0 first.
         Empty: the classes themselves.
+    certainty : tuple of float
+        Thresholds of `boundaries.decide` for what it predicts. Empty: the likeliest class.
     """
 
     config: ModelConfig
     weights: dict[str, Tensor]
     label_values: tuple[int, ...] = ()
+    certainty: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, model: MSNet, label_values: tuple[int, ...] = ()) -> Checkpoint:
+    def of(
+        cls,
+        model: MSNet,
+        label_values: tuple[int, ...] = (),
+        certainty: tuple[float, ...] = (),
+    ) -> Checkpoint:
         """Copy the weights of a model to the CPU."""
         weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
-        return cls(model.config, weights, label_values)
+        return cls(model.config, weights, label_values, certainty)
 
     def build(self) -> MSNet:
         """Return a network with these weights."""
@@ -54,6 +62,8 @@ class Checkpoint:
         metadata = {"format": FORMAT, "config": json.dumps(to_mapping(self.config))}
         if self.label_values:
             metadata["label_values"] = json.dumps(self.label_values)
+        if self.certainty:
+            metadata["certainty"] = json.dumps(self.certainty)
         weights = {k: v.contiguous() for k, v in self.weights.items()}
         with atomic_path(Path(path)) as temporary:
             temporary.write_bytes(safetensors.torch.save(weights, metadata))
@@ -80,7 +90,8 @@ class Checkpoint:
         try:
             config = from_mapping(ModelConfig, json.loads(metadata["config"]))
             values = json.loads(metadata.get("label_values", "[]"))
-            checkpoint = cls(config, weights, _label_values(values, config.n_classes))
+            certainty = _certainty(json.loads(metadata.get("certainty", "[]")))
+            checkpoint = cls(config, weights, _label_values(values, config.n_classes), certainty)
             checkpoint.build()
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             first = str(error).splitlines()[0]
@@ -94,4 +105,11 @@ def _label_values(values: Any, n_classes: int) -> tuple[int, ...]:
         raise ValueError("its label values are not whole numbers")
     if values and (len(values) != n_classes or len(set(values)) != n_classes):
         raise ValueError(f"the label values {values} do not name {n_classes} classes")
+    return tuple(values)
+
+
+def _certainty(values: Any) -> tuple[float, ...]:
+    """Check the thresholds of a header; ValueError where they make no sense."""
+    if not isinstance(values, list) or not all(type(v) is float and 0 < v < 1 for v in values):
+        raise ValueError(f"the certainty {values} is no list of numbers in (0, 1)")
     return tuple(values)

@@ -10,6 +10,7 @@ import dataclasses
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -163,7 +164,9 @@ class Session:
     def checkpoint(self) -> Checkpoint | None:
         """Return the averaged weights of the run, None before its first step."""
         if self._trainer is not None and self._trainer.steps:
-            return self._trainer.checkpoint()
+            certainty = self.config.certainty
+            shown = (certainty,) if certainty > 0.5 else ()
+            return replace(self._trainer.checkpoint(), certainty=shown)
         return self._model if isinstance(self._model, Checkpoint) else None
 
     def _run(self) -> Iterator[Event]:

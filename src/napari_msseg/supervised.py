@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from napari_msseg.augmentation import Example, draw_batch
 from napari_msseg.averaging import averaged
+from napari_msseg.boundaries import decide
 from napari_msseg.config import Schedule, SupervisedConfig
 from napari_msseg.devices import autocast, memory_format
 from napari_msseg.errors import InputError
@@ -49,6 +50,15 @@ def outputs_of(network: nn.Module, images: Tensor) -> tuple[Tensor, Sequence[Ten
     """Return logits and decoder features, fine to coarse; none where it returns logits alone."""
     out = network(images)
     return (out[0], out[1]) if isinstance(out, tuple) else (out, ())
+
+
+def certainty_of(config: SupervisedConfig) -> tuple[float, ...]:
+    """Return the thresholds above which a prediction is certain; none where all was labelled.
+
+    Who learned from scribbles does not know where boundaries are.
+    """
+    s2l = config.s2l
+    return s2l.confidence_thresholds if s2l is not None and s2l.complete else ()
 
 
 class SupervisedTrainer:
@@ -151,7 +161,7 @@ class SupervisedTrainer:
 
     def predict(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
         """Return the classes ([Z,] Y, X) of a normalised image (C, [Z,] Y, X)."""
-        return self._probabilities(image).argmax(dim=0).numpy()
+        return decide(self._probabilities(image).numpy(), image, certainty_of(self.config))
 
     def _probabilities(self, image: npt.NDArray[np.float32]) -> Tensor:
         """Return the probabilities (K, [Z,] Y, X) of an image, on the CPU.

@@ -22,7 +22,7 @@ from napari_msseg.config import SupervisedConfig, to_mapping
 from napari_msseg.errors import InputError
 from napari_msseg.labelled import LabelledImages
 from napari_msseg.model import MSNet
-from napari_msseg.supervised import SupervisedTrainer
+from napari_msseg.supervised import SupervisedTrainer, certainty_of
 from napari_msseg.training_state import TrainingState
 
 SECONDS_BETWEEN_STATES = 30.0
@@ -136,7 +136,9 @@ class Training:
 
     def checkpoint(self) -> Checkpoint:
         """Return the best weights so far, or the last where nothing is held out."""
-        last = Checkpoint.of(cast("MSNet", self._trainer.averaged), self._label_values)
+        last = Checkpoint.of(
+            cast("MSNet", self._trainer.averaged), self._label_values, certainty_of(self.config)
+        )
         return last if self._best_weights is None else replace(last, weights=self._best_weights)
 
     def run(self) -> Generator[Progress, None, None]:

@@ -12,8 +12,11 @@ import pytest
 import tifffile
 from typer.testing import Result
 
+from napari_msseg.boundaries import decide
 from napari_msseg.checkpoint import Checkpoint
 from napari_msseg.config import default_scribble_config
+from napari_msseg.io import read_image
+from napari_msseg.preprocessing import normalise
 from napari_msseg.training import Training
 
 Invoke = Callable[..., Result]
@@ -59,6 +62,22 @@ def test_scribbles_of_a_folder_become_a_model(write: Any, train: Any, tmp_path: 
     assert result.exit_code == 0, result.output
     assert "2 images with scribbles, 0 labelled throughout, 0 without either" in result.stderr
     assert Checkpoint.load(tmp_path / "m.safetensors").label_values == (0, 1)
+
+
+def test_masks_of_a_model_of_scribbles_have_their_boundaries_on_edges(
+    write: Any, train: Any, invoke: Invoke, tmp_path: Path
+) -> None:
+    write(2)
+    assert train(steps=20).exit_code == 0
+    model = Checkpoint.load(tmp_path / "m.safetensors")
+    assert model.certainty == default_scribble_config(2).s2l.confidence_thresholds
+    image = tmp_path / "images" / "case_0.tif"
+    done = invoke("predict", tmp_path / "m.safetensors", image, "-o", tmp_path / "p.tif",
+                  "--probabilities", "--device", "cpu")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    probabilities = tifffile.imread(tmp_path / "p_probabilities.tif")
+    expected = decide(probabilities, normalise(read_image(image)).data, model.certainty)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "p.tif"), expected)
 
 
 def test_sets_may_be_mixed_and_masks_keep_the_values_of_the_labels(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_msseg.boundaries import decide
 from napari_msseg.cli.exits import say
 from napari_msseg.cli.report import environment, file_of, image_fields, write_report
 from napari_msseg.cli.segment import parse_spacing
@@ -30,6 +31,7 @@ from napari_msseg.preprocessing import normalise
 if TYPE_CHECKING:
     import torch
 
+    from napari_msseg.checkpoint import Checkpoint
     from napari_msseg.model import MSNet
 
 
@@ -81,7 +83,7 @@ def run(request: Request) -> None:
     rows, failed = [], 0
     for task in tasks:
         try:
-            rows.append(_predict(task, request, spacing, network, checkpoint.label_values, device))
+            rows.append(_predict(task, request, spacing, network, checkpoint, device))
         except InputError as error:
             if len(tasks) == 1:
                 raise
@@ -126,7 +128,7 @@ def _predict(
     request: Request,
     spacing: tuple[float, ...] | None,
     network: MSNet,
-    label_values: tuple[int, ...],
+    checkpoint: Checkpoint,
     device: torch.device,
 ) -> dict[str, Any]:
     from napari_msseg.labelled import labels_of
@@ -142,11 +144,11 @@ def _predict(
     if task.probabilities is not None:
         check_probabilities(task.probabilities, image, config.n_classes)
     probabilities = predict_probabilities(network, pixels.data, device)
-    classes = probabilities.argmax(axis=0).astype(np.uint8)
+    classes = decide(probabilities, pixels.data, checkpoint.certainty).astype(np.uint8)
     if pixels.invalid is not None:
         classes[pixels.invalid] = 0
         say(f"{task.image}: {pixels.invalid_count} pixels are NaN or infinite: background")
-    write_mask(task.mask, labels_of(classes, label_values), image)
+    write_mask(task.mask, labels_of(classes, checkpoint.label_values), image)
     if task.probabilities is not None:
         write_probabilities(task.probabilities, probabilities, image)
     seconds = time.monotonic() - started
