@@ -99,8 +99,10 @@ def complete(
         return likeliest
     if not unsure.any():
         return seeds
-    flooded: npt.NDArray[np.int64] = watershed(edges, seeds + 1).astype(np.int64) - 1
-    return flooded
+    # what lies inside of what is certain floods nothing: only its shores take part
+    shores = ndimage.binary_dilation(unsure)
+    flooded: npt.NDArray[np.int64] = watershed(edges, seeds + 1, mask=shores).astype(np.int64) - 1
+    return np.where(unsure, flooded, seeds)
 
 
 def decide(
