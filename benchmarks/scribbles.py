@@ -129,15 +129,12 @@ def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _configuration(options: argparse.Namespace, items: list[Item]) -> SupervisedConfig:
-    default = default_scribble_config(2)
-    share = options.steps / default.steps
-    s2l = default.s2l or Scribble2LabelConfig()
-    s2l = replace(
-        Scribble2LabelConfig() if options.published else s2l,
-        warm_up_steps=round(share * s2l.warm_up_steps),
-        ensemble_period=round(share * s2l.ensemble_period),
-    )
-    base = to_mapping(replace(default, s2l=s2l, steps=options.steps))
+    default = default_scribble_config(2, options.steps)
+    if options.published and default.s2l is not None:
+        ours = default.s2l
+        as_printed = Scribble2LabelConfig(ours.warm_up_steps, ours.ensemble_period)
+        default = replace(default, s2l=as_printed)
+    base = to_mapping(default)
     for key, value in json.loads(options.config).items():
         base[key] = base[key] | value if isinstance(value, dict) else value
     config = from_mapping(SupervisedConfig, base)

@@ -2,6 +2,7 @@
 
 python examples/watch_pseudo_labels.py [STEPS ...]     writes pseudo_labels.png
 
+The first average comes at the end of the warm-up (step 40), the next every 20 steps.
 The network alone, as in the paper, without the classifiers that answer first in the widget.
 Embeddings (what the contrastive terms compare) are shown by their three principal components.
 """
@@ -37,16 +38,14 @@ def principal(z: np.ndarray) -> np.ndarray:
 
 
 def look(trainer: Trainer, threshold: tuple[float, ...]) -> list[tuple[str, np.ndarray]]:
-    """Predict the image, and return a row of pictures."""
-    for region in trainer.regions():
-        probabilities = trainer.predict(region).cpu().numpy()
+    """Return a row of pictures; looking changes nothing."""
     whole = tuple(slice(0, n) for n in trainer.spatial_shape)
     average = trainer.pseudo_labels
     pseudo = average.classes(whole, threshold).numpy()
     known = 100 * (pseudo != IGNORED_CLASS).mean()
     row = [
-        ("prediction", (255 * probabilities[1]).astype(np.uint8)),
-        ("confidence, average", (255 * average.probabilities(whole).amax(0)).byte().numpy()),
+        ("average", (255 * average.probabilities(whole)[1]).byte().numpy()),
+        ("its confidence", (255 * average.probabilities(whole).amax(0)).byte().numpy()),
         (f"pseudo-labels, {known:.0f} %", COLOURS[pseudo]),
     ]
     for block, z in trainer.embeddings().items():
@@ -77,7 +76,7 @@ trainer = Trainer(normalise(sample.image).data, strokes, model, config.train, re
 s2l, rows = config.train.s2l, []
 while trainer.steps < moments[-1]:
     terms = trainer.step()
-    if trainer.has_warmed_up and trainer.steps % s2l.ensemble_period == 0:
+    if trainer.has_warmed_up and trainer.steps % s2l.ensemble_period == 0:  # as a session does
         for region in trainer.regions():
             trainer.predict(region)
     if trainer.steps in moments:

@@ -114,6 +114,15 @@ def test_where_nothing_is_certain_the_likelier_is_taken():
     assert (complete(p, np.zeros((4, 4)), (0.8,)) == 1).all()
 
 
+def test_one_stroke_does_not_flood_what_nothing_is_certain_of():
+    p = np.stack([np.full((6, 6), 0.4), np.full((6, 6), 0.6)])
+    painted = np.full((6, 6), NO)
+    painted[0, 0] = 0
+    found = complete(p, np.zeros((6, 6)), (0.8,), painted)
+    assert found[0, 0] == 0
+    assert found.sum() == 35
+
+
 def test_where_all_is_certain_nothing_is_flooded():
     p = np.zeros((2, 4, 4))
     p[1, :2], p[0, 2:] = 1, 1

@@ -264,6 +264,22 @@ def test_projecting_the_drawn_pixels_equals_drawing_from_the_projected_image(sid
     torch.testing.assert_close(actual, expected)
 
 
+@pytest.mark.parametrize(("n_classes", "drawn"), [(2, 40), (8, 40), (40, 8), (254, 2)])
+def test_of_many_classes_fewer_pixels_are_drawn(monkeypatch, generator, n_classes, drawn):
+    sizes = []
+    plain = contrast.pairwise_contrast
+
+    def recording(z, *arguments):
+        sizes.append(len(z))
+        return plain(z, *arguments)
+
+    monkeypatch.setattr(contrast, "pairwise_contrast", recording)
+    classes = torch.arange(n_classes).repeat(64).reshape(1, 8, -1)
+    features = torch.randn(1, 6, *classes.shape[1:])
+    contrastive_regulariser(head_for(), features, classes, n_classes, 40, 0.3, generator)
+    assert sizes == [drawn * n_classes]
+
+
 def test_thin_blocks_find_the_feature_that_they_lie_in(generator):
     # blocks of (1, 4, 4) over features of stride 4: four blocks along Z share a feature
     classes = torch.full((1, 8, 3, 3), NO)

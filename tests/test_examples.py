@@ -48,7 +48,7 @@ def test_the_custom_loss_example_compares_two_runs(tmp_path):
 
 
 def test_the_learning_of_scribbles_is_drawn(tmp_path):
-    out = run_example("watch_pseudo_labels.py", tmp_path, "2", "41")
+    out = run_example("watch_pseudo_labels.py", tmp_path, "40", "41")
     assert "step 41: pixel" in out
     with Image.open(tmp_path / "pseudo_labels.png") as sheet:
         assert sheet.size == (5 * 236, 2 * 254)

@@ -161,6 +161,44 @@ def test_predictions_are_averaged():
     torch.testing.assert_close(average[1], torch.full((24, 24), 0.25))
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_pixels_that_are_no_numbers_never_get_a_pseudo_label(whole):
+    (example,) = squares(1)
+    invalid = np.zeros((24, 24), bool)
+    invalid[:, 14:] = True
+    classes = np.where(invalid, NO, example.classes)
+    example = replace(example, classes=classes, invalid=invalid)
+    objective = objective_of([example], replace(S2L, complete=whole))
+    objective.after(4, certain)
+    codes = objective.examples(4)[0].classes
+    assert (codes[invalid] == NO).all()
+    assert (codes[~invalid] != NO).all()
+
+
+def test_a_prediction_that_is_not_finite_is_forgotten():
+    (example,) = squares(1)
+    objective = objective_of([example], replace(S2L, ensemble_period=1))
+    objective.after(4, certain)
+    before = objective.state()["average.0"]
+    objective.after(5, lambda image: certain(image) * float("nan"))
+    assert torch.equal(objective.state()["average.0"], before)
+
+
+def test_a_step_that_was_skipped_does_not_cost_an_image_its_turn(monkeypatch):
+    trainer = trainer_of(squares(1), quick(s2l=replace(S2L, warm_up_steps=1, ensemble_period=100)))
+    monkeypatch.setattr(trainer._objective, "loss", lambda logits, *_: logits.sum() * float("nan"))
+    assert np.isnan(trainer.step())
+    assert "objective.average.0" in trainer.state()
+
+
+def test_a_network_that_returns_logits_alone_learns_from_scribbles():
+    config = quick(s2l=NO_CONTRAST)
+    network = torch.nn.Conv2d(1, 2, 3, padding=1)
+    trainer = SupervisedTrainer(network, squares(), config, CPU, channels=())
+    losses = [trainer.step() for _ in range(10)]
+    assert np.isfinite(losses).all()
+
+
 def test_completed_pseudo_labels_leave_nothing_open_and_strokes_alone():
     (example,) = squares(1)
     objective = objective_of([example], replace(S2L, complete=True))

@@ -271,8 +271,23 @@ def test_an_interrupt_in_the_middle_of_a_step_costs_that_step_alone(
     assert_same(training.checkpoint().weights, whole.checkpoint().weights)
 
 
+def test_a_state_that_takes_long_to_write_is_written_seldom(path, monkeypatch):
+    clock = iter(range(0, 10**6, 1))
+    monkeypatch.setattr("napari_msseg.training.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("napari_msseg.training.SECONDS_BETWEEN_STATES", 0.5)
+    counts = {}
+    for share in (0, 20):  # a look at the clock takes a second here, and so does writing
+        monkeypatch.setattr("napari_msseg.training.WRITING_SHARE", share)
+        written = []
+        monkeypatch.setattr(TrainingState, "save", lambda *_, w=written: w.append(1))
+        list(Training(task(), quick(steps=40), CPU, state_path=path).run())
+        counts[share] = len(written)
+    assert 0 < counts[20] < counts[0] / 4
+
+
 def test_the_state_is_written_every_now_and_then(path, monkeypatch):
     monkeypatch.setattr("napari_msseg.training.SECONDS_BETWEEN_STATES", -1.0)
+    monkeypatch.setattr("napari_msseg.training.WRITING_SHARE", 0)
     training = Training(task(), quick(steps=3), CPU, state_path=path)
     for progress in training.run():
         assert TrainingState.load(path).header["step"] == progress.step

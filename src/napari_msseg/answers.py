@@ -119,8 +119,6 @@ class Answers:
         if probabilities is None or not bool(torch.isfinite(probabilities).all()):
             return None  # the last good prediction stays
         classes = self._decide(region, probabilities)
-        if self._invalid is not None:
-            classes[self._invalid[region]] = 0
         return Answer(region, classes, probabilities)
 
     def _decide(self, region: Region, probabilities: Tensor) -> npt.NDArray[np.uint8]:
@@ -128,20 +126,21 @@ class Answers:
 
         The surroundings take part, so that parts of the image fit together.
         """
-        average = self._trainer.pseudo_labels
-        wide, inside = region, tuple(slice(0, s.stop - s.start) for s in region)
-        if average.has_votes and self._certainty > 0.5:
-            shape = self._strokes.shape
-            margin = MARGIN[len(shape)]
-            wide = tuple(
-                slice(max(0, s.start - margin), min(n, s.stop + margin))
-                for s, n in zip(region, shape, strict=True)
-            )
-            inside = tuple(
-                slice(s.start - w.start, s.stop - w.start)
-                for s, w in zip(region, wide, strict=True)
-            )
-        found = probabilities if wide == region else average.probabilities(wide)
         certainty = (self._certainty,) if self._certainty > 0.5 else ()
-        pixels, strokes = self._pixels[(slice(None), *wide)], self._strokes[wide]
-        return decide(found.cpu().numpy(), pixels, certainty, strokes)[inside].astype(np.uint8)
+        shape = self._strokes.shape
+        margin = MARGIN[len(shape)] if certainty else 0
+        wide = tuple(
+            slice(max(0, s.start - margin), min(n, s.stop + margin))
+            for s, n in zip(region, shape, strict=True)
+        )
+        inside = tuple(
+            slice(s.start - w.start, s.stop - w.start) for s, w in zip(region, wide, strict=True)
+        )
+        # around it what was last known: zeros, which are not certain, where nothing was
+        found = self._trainer.pseudo_labels.probabilities(wide)
+        found[(slice(None), *inside)] = probabilities
+        known = self._strokes[wide]
+        if self._invalid is not None:
+            known = np.where(self._invalid[wide], 0, known)
+        pixels = self._pixels[(slice(None), *wide)]
+        return decide(found.cpu().numpy(), pixels, certainty, known)[inside].astype(np.uint8)

@@ -47,6 +47,8 @@ class Example:
         Size of a pixel along each spatial axis.
     dense : bool
         Whether what has no class is to stay so: labelled throughout, and not scribbled.
+    invalid : ndarray of bool, shape ([Z,] Y, X), optional
+        Pixels that were no numbers and never get a class.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Example:
     classes: npt.NDArray[np.int64]
     spacing: tuple[float, ...]
     dense: bool = True
+    invalid: npt.NDArray[np.bool_] | None = None
     centres: list[npt.NDArray[np.intp]] = field(init=False)
 
     def __post_init__(self) -> None:

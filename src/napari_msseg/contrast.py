@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from napari_msseg.config import PairMean
 from napari_msseg.scribbles import IGNORED_CLASS
 
+MANY_CLASSES = 8
+"""With more classes than this fewer samples are drawn of each: pairs grow with their square."""
 PAIRS_AT_ONCE = 2**20
 """Logits that are held at the same time, at the most: 4 MiB, whatever the number of samples."""
 
@@ -230,7 +232,8 @@ def contrastive_regulariser(
     classes : Tensor of int64, shape (B, [Z,] Y, X)
         `block_classes`.
     """
-    positions = sample_per_class(classes, n_classes, samples, generator)
+    fewer = min(samples, max(2, MANY_CLASSES * samples // n_classes))
+    positions = sample_per_class(classes, n_classes, fewer, generator)
     if len(positions) < 2:  # no pair, and nothing that batch norm could take a variance of
         return features.float().sum() * 0.0
     at = torch.unravel_index(positions, classes.shape)

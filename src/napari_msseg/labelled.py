@@ -79,7 +79,8 @@ def load_labelled(
         labels = read_labels(pair.labels, like=image)
         with naming(pair.image):
             pixels = normalise(image)
-        check_memory(pixels.data.nbytes, len(loaded), len(pairs))
+        # the pixels, the classes, and some room
+        check_memory(3 * pixels.data.nbytes, len(loaded), len(pairs))
         if loaded:
             check_alike(pair.image, image, loaded[0][0].image, loaded[0][1])
         loaded.append((pair, image, pixels, labels))
@@ -168,9 +169,9 @@ def check_alike(path: Path, image: Volume, first_path: Path, first: Volume) -> N
 
 
 def check_memory(size: int, done: int, count: int) -> None:
-    """Raise `InputError` unless `count` images of `size` bytes fit, `done` of them being there."""
+    """Raise `InputError` unless `count` images that need `size` bytes fit, `done` being there."""
     available = available_memory()
-    needed = 3 * size * (count - done)  # the pixels, the classes, and some room
+    needed = size * (count - done)
     if available is not None and needed > available:
         raise InputError(
             f"the {count} images need about {needed / 2**30:.1f} GiB more and "

@@ -52,7 +52,7 @@ class Scribble2LabelLoss(nn.Module):
         self._grids = len(channels)
         self.heads = nn.ModuleDict(
             {
-                str(term.block): contrast.ProjectionHead(channels[_level(term)], dimensions)
+                str(term.block): contrast.ProjectionHead(channels[_level(term.block)], dimensions)
                 for term in (config.pixel, config.patch)
                 if self.is_on(term)
             }
@@ -60,7 +60,7 @@ class Scribble2LabelLoss(nn.Module):
 
     def is_on(self, term: ContrastiveConfig) -> bool:
         """Whether a contrastive term has a weight, and a grid of its stride."""
-        return term.weight > 0 and _level(term) < self._grids
+        return term.weight > 0 and _level(term.block) < self._grids
 
     def forward(
         self,
@@ -117,7 +117,7 @@ class Scribble2LabelLoss(nn.Module):
         """
         found = {}
         for block, head in self.heads.items():
-            pixels = decoder[int(block).bit_length() - 1].movedim(1, -1).float()
+            pixels = decoder[_level(int(block))].movedim(1, -1).float()
             z = F.normalize(head.eval()(pixels.flatten(0, -2)), dim=1)
             found[int(block)] = z.reshape(*pixels.shape[:-1], -1).movedim(-1, 1)
             head.train()
@@ -133,11 +133,11 @@ class Scribble2LabelLoss(nn.Module):
         generator: torch.Generator | None,
     ) -> Tensor:
         if not self.is_on(term):
-            return decoder[0].new_zeros((), dtype=torch.float32)
+            return scribbles.new_zeros((), dtype=torch.float32)
         classes = contrast.block_classes(scribbles, pseudo, block_shape(term.block, self._spacing))
         return contrast.contrastive_regulariser(
             self.heads[str(term.block)],
-            decoder[_level(term)],
+            decoder[_level(term.block)],
             classes,
             n_classes,
             term.samples,
@@ -154,6 +154,6 @@ def block_shape(block: int, spacing: tuple[float, ...]) -> tuple[int, ...]:
     return tuple(max(1, block >> times) for times in halvings)
 
 
-def _level(term: ContrastiveConfig) -> int:
+def _level(block: int) -> int:
     """Return the grid whose stride is δ."""
-    return term.block.bit_length() - 1
+    return block.bit_length() - 1

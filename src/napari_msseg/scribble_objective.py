@@ -101,6 +101,8 @@ class ScribbleObjective:
 
     def _learn(self, i: int, probabilities: Tensor) -> None:
         """Average a prediction of an image in, and renew its pseudo-labels."""
+        if not bool(torch.isfinite(probabilities).all()):
+            return
         painted = self._painted[i]
         shape = painted.classes.shape
         average = PseudoLabels(
@@ -124,6 +126,8 @@ class ScribbleObjective:
             pseudo = complete(probabilities.numpy(), edges, thresholds, painted.classes)
         else:
             pseudo = certain(probabilities.numpy(), thresholds)
+        if painted.invalid is not None:
+            pseudo = np.where(painted.invalid, IGNORED_CLASS, pseudo)
         marked = np.where(pseudo == IGNORED_CLASS, IGNORED_CLASS, pseudo + self._n_classes)
         codes = np.where(painted.classes == IGNORED_CLASS, marked, painted.classes)
         self._examples[i] = replace(painted, classes=codes)

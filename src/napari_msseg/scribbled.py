@@ -25,6 +25,9 @@ from napari_msseg.preprocessing import NormalisedImage, normalise
 from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
 from napari_msseg.volume import Volume
 
+BYTES_A_PIXEL = 32
+"""Strokes and codes as 64-bit numbers, the average of two classes, and some room."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Loaded:
@@ -62,7 +65,9 @@ def load_sources(
         labels = None if source.labels is None else read_labels(source.labels, like=image)
         with naming(source.image):
             pixels = normalise(image)
-        check_memory(pixels.data.nbytes, len(loaded), len(sources))
+        n_pixels = int(np.prod(image.spatial_shape))
+        needed = 3 * pixels.data.nbytes + BYTES_A_PIXEL * n_pixels
+        check_memory(needed, len(loaded), len(sources))
         if loaded:
             check_alike(source.image, image, loaded[0].source.image, loaded[0].image)
         loaded.append(_Loaded(source, image, pixels, labels))
@@ -91,6 +96,8 @@ def _values(loaded: list[_Loaded], binary: bool) -> tuple[int, ...]:
     if not known:
         return tuple(range(painted))
     values = (0, 1) if binary else label_values_of(known)
+    if values == tuple(range(len(values))):  # the other classes are only painted
+        return tuple(range(max(painted, len(values))))
     if len(values) < painted:
         raise InputError(
             f"the scribbles hold {painted} classes, background included, and the label images "
@@ -112,6 +119,7 @@ def _example(one: _Loaded, values: tuple[int, ...], binary: bool) -> Example:
         without_invalid(classes, one.pixels),
         one.image.spacing,
         dense=one.labels is not None and not one.source.scribbled,
+        invalid=one.pixels.invalid,
     )
 
 

@@ -94,7 +94,7 @@ class SupervisedTrainer:
                 model.n_classes,
                 config.s2l,
                 config.loss,
-                channels or model.channels,
+                model.channels if channels is None else channels,
                 model.embedding_dim,
                 device,
             )
@@ -138,12 +138,12 @@ class SupervisedTrainer:
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self._parameters, GRADIENT_NORM)
         self.step_count += 1
-        if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
-            return float("nan")
-        self._optimiser.step()
-        self._average.update_parameters(self.network)
+        finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
+        if finite:
+            self._optimiser.step()
+            self._average.update_parameters(self.network)
         self._objective.after(self.step_count, self._probabilities)
-        return float(loss.detach())
+        return float(loss.detach()) if finite else float("nan")
 
     def score(self, examples: list[Example]) -> float:
         """Return the mean Dice of the foreground classes over `examples`, of averaged weights.
@@ -213,7 +213,7 @@ class SupervisedTrainer:
             self._average.load_state_dict(parts["average"])
             self._optimiser.load_state_dict(optimiser)
             self._objective.restore(parts["objective"])
-        except (RuntimeError, ValueError) as error:
+        except (KeyError, RuntimeError, ValueError) as error:
             first = str(error).splitlines()[0]
             raise InputError(f"the unfinished training does not fit: {first}") from None
         self.step_count = step_count

@@ -26,6 +26,8 @@ from napari_msseg.supervised import SupervisedTrainer, certainty_of
 from napari_msseg.training_state import TrainingState
 
 SECONDS_BETWEEN_STATES = 30.0
+WRITING_SHARE = 20
+"""A state that takes long to write (the averages of many volumes) is written as seldom."""
 MOST_SKIPPED = 20
 """Steps in a row without a finite loss: weights that have left for good."""
 
@@ -148,7 +150,7 @@ class Training:
         validation, leaves half a step behind, which nothing could go on from.
         """
         started = saved = time.monotonic()
-        finished = False
+        finished, patience = False, 0.0
         whole = self._state()
         try:
             while not self._is_over():
@@ -156,9 +158,11 @@ class Training:
                 self._skipped = 0 if math.isfinite(loss) else self._skipped + 1
                 score = self._validate() if self._validation_is_due() else None
                 whole = self._state()
-                if time.monotonic() - saved > SECONDS_BETWEEN_STATES:
+                if time.monotonic() - saved > max(SECONDS_BETWEEN_STATES, patience):
+                    begun = time.monotonic()
                     self._write(whole)
                     saved = time.monotonic()
+                    patience = WRITING_SHARE * (saved - begun)
                 seconds = time.monotonic() - started
                 yield Progress(
                     self.step_count, self.config.steps, loss, seconds, score, self._best_score

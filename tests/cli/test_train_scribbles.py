@@ -88,6 +88,7 @@ def test_sets_may_be_mixed_and_masks_keep_the_values_of_the_labels(
     assert result.exit_code == 0, result.output
     assert "2 images with scribbles, 1 labelled throughout, 1 without either" in result.stderr
     assert "4 images to train on, 0 held out, 2 classes" in result.stderr
+    assert "strokes of 1 are 0, strokes of 2 are 255" in result.stderr
     assert Checkpoint.load(tmp_path / "m.safetensors").label_values == (0, 255)
 
 
@@ -189,10 +190,21 @@ def test_one_class_or_none_is_one_clear_sentence(
         expect(train())
 
 
-def test_more_classes_painted_than_labelled_is_refused(
-    write: Any, train: Any, save: Save, refuses: Refuses, tmp_path: Path
+def test_a_class_may_be_painted_that_no_label_image_holds(
+    write: Any, train: Any, save: Save, tmp_path: Path
 ) -> None:
     write(1, 1)
+    strokes = tifffile.imread(tmp_path / "strokes" / "case_0.tif")
+    strokes[0, 0] = 3
+    save(tmp_path / "strokes" / "case_0.tif", strokes)
+    assert train(tmp_path / "labels").exit_code == 0
+    assert Checkpoint.load(tmp_path / "m.safetensors").label_values == (0, 1, 2)
+
+
+def test_more_classes_painted_than_values_are_known_is_refused(
+    write: Any, train: Any, save: Save, refuses: Refuses, tmp_path: Path
+) -> None:
+    write(1, 1, value=255)
     strokes = tifffile.imread(tmp_path / "strokes" / "case_0.tif")
     strokes[0, 0] = 3
     save(tmp_path / "strokes" / "case_0.tif", strokes)

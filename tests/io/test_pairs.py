@@ -262,6 +262,22 @@ def test_scribbles_may_lie_beside_their_images(tmp_path: Path) -> None:
     ]
 
 
+def test_all_in_one_folder_is_told_apart_by_the_endings(tmp_path: Path) -> None:
+    folder = make(
+        tmp_path / "all", "a.tif", "a_mask.tif", "a_scribbles.tif", "b.tif", "b_scribbles.tif"
+    )
+    scribbled = [("a.tif", "a_scribbles.tif", True), ("b.tif", "b_scribbles.tif", True)]
+    assert kinds(find_sources(folder, None, folder)) == scribbled
+    dense = [("a.tif", "a_mask.tif", False), ("b.tif", "b_scribbles.tif", True)]
+    assert kinds(find_sources(folder, folder, folder)) == dense
+
+
+def test_scribbles_beside_the_images_that_belong_to_none_are_named(tmp_path: Path) -> None:
+    folder = make(tmp_path / "all", "a.tif", "a_scribbles.tif", "c_scribbles.tif")
+    with pytest.raises(InputError, match=r"c_scribbles\.tif: .* holds no image of that name"):
+        find_sources(folder, None, folder)
+
+
 def test_one_image_and_its_scribbles_are_a_source(tmp_path: Path) -> None:
     make(tmp_path, "a.tif", "strokes.tif")
     found = find_sources(tmp_path / "a.tif", None, tmp_path / "strokes.tif")

@@ -72,7 +72,7 @@ def run(
 def score(pair: Pair, spacing: tuple[float, ...] | None, instances: bool) -> Scores:
     """Score one mask (`pair.image`) against its truth (`pair.labels`)."""
     geometry = read_label_image(pair.labels, spacing)
-    truth = read_labels(pair.labels, like=geometry)
+    truth = geometry.data.astype(np.int64)
     mask = read_labels(pair.image, like=geometry)
     objects = instance_dice(mask, truth) if instances else None
     if instances:

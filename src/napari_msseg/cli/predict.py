@@ -27,6 +27,7 @@ from napari_msseg.io.guard import naming
 from napari_msseg.io.pairs import stem
 from napari_msseg.io.picture import LARGEST_OF_PNG
 from napari_msseg.preprocessing import normalise
+from napari_msseg.scribbles import IGNORED_CLASS
 
 if TYPE_CHECKING:
     import torch
@@ -144,9 +145,9 @@ def _predict(
     if task.probabilities is not None:
         check_probabilities(task.probabilities, image, config.n_classes)
     probabilities = predict_probabilities(network, pixels.data, device)
-    classes = decide(probabilities, pixels.data, checkpoint.certainty).astype(np.uint8)
+    known = None if pixels.invalid is None else np.where(pixels.invalid, 0, IGNORED_CLASS)
+    classes = decide(probabilities, pixels.data, checkpoint.certainty, known).astype(np.uint8)
     if pixels.invalid is not None:
-        classes[pixels.invalid] = 0
         say(f"{task.image}: {pixels.invalid_count} pixels are NaN or infinite: background")
     write_mask(task.mask, labels_of(classes, checkpoint.label_values), image)
     if task.probabilities is not None:

@@ -102,6 +102,10 @@ def _load(request: Request, found: list[Pair] | list[Source]) -> LabelledImages:
     scribbled = sum(x.scribbled for x in sources)
     nothing = len(sources) - dense - scribbled
     say(f"{scribbled} images with scribbles, {dense} labelled throughout, {nothing} without either")
+    values = images.label_values
+    if values != tuple(range(len(values))):
+        called = ", ".join(f"strokes of {k + 1} are {v}" for k, v in enumerate(values))
+        say(f"in the label images, and in the masks, {called}")
     for k in unpainted(images):
         say(f"no image holds a stroke of class {k} (label {k + 1}): it will not be predicted")
     return images

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeVar
 from napari_msseg.config import (
     Loss,
     Schedule,
-    Scribble2LabelConfig,
     SupervisedConfig,
     default_scribble_config,
     default_supervised_config,
@@ -82,9 +81,10 @@ def build_config(request: Request, ndim: int) -> SupervisedConfig:
     InputError
         If it does not fit images of `ndim` dimensions, or is refused by `check_options`.
     """
-    learns_from_scribbles = request.scribbles is not None
-    default = default_scribble_config if learns_from_scribbles else default_supervised_config
-    base = default(ndim)
+    if request.scribbles is None:
+        base = default_supervised_config(ndim)
+    else:
+        base = default_scribble_config(ndim, request.steps)
     model, augment = base.model, base.augment
     if request.channels is not None:
         model = replace(model, channels=_whole_numbers("--channels", request.channels))
@@ -99,7 +99,6 @@ def build_config(request: Request, ndim: int) -> SupervisedConfig:
             )
     return replace(
         base,
-        s2l=None if base.s2l is None else _stretched(base.s2l, request.steps / base.steps),
         model=model,
         augment=augment,
         patch_shape=patch,
@@ -110,15 +109,6 @@ def build_config(request: Request, ndim: int) -> SupervisedConfig:
         batch_size=_given(request.batch, base.batch_size),
         patience=request.patience,
         seed=request.seed,
-    )
-
-
-def _stretched(s2l: Scribble2LabelConfig, factor: float) -> Scribble2LabelConfig:
-    """Return the pseudo-labels of a training that is longer, or shorter, than the default."""
-    return replace(
-        s2l,
-        warm_up_steps=round(s2l.warm_up_steps * factor),
-        ensemble_period=max(1, round(s2l.ensemble_period * factor)),
     )
 
 

@@ -40,17 +40,20 @@ def default_supervised_config(ndim: int) -> SupervisedConfig:
     )
 
 
-def default_scribble_config(ndim: int) -> SupervisedConfig:
-    """Return the defaults of training from scribbles on many images or volumes."""
+def default_scribble_config(ndim: int, steps: int = 1000) -> SupervisedConfig:
+    """Return the defaults of training from scribbles on many images or volumes.
+
+    Half of the steps are the warm-up; after it every image is predicted twice.
+    """
     s2l = Scribble2LabelConfig(
-        warm_up_steps=500,
-        ensemble_period=250,
+        warm_up_steps=steps // 2,
+        ensemble_period=max(1, steps // 4),
         scribble_weight=0.2,
         pseudo_weight=1.0,
         pseudo_loss=Loss.BOTH,
         complete=True,
     )
-    base = default_supervised_config(ndim)
+    base = dataclasses.replace(default_supervised_config(ndim), steps=steps)
     if ndim == 3:
         return dataclasses.replace(base, s2l=s2l)
     # large images are predicted many times: the smaller network buys more steps

@@ -70,7 +70,9 @@ class Scribble2LabelConfig:
     ----------
     warm_up_steps : int
         Steps before the network's own predictions become pseudo-labels. Until then it learns
-        from scribbles, and from what the instant classifiers are sure of where they are on.
+        from scribbles, and from what the instant classifiers are sure of where they are on. The
+        contrastive terms compare what there is: scribbles alone on sets of images; a session
+        without instant classifiers leaves them out until then.
     ensemble_period : int
         Steps between two predictions; each goes into the moving average.
     ensemble_alpha : float

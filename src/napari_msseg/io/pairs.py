@@ -13,9 +13,10 @@ from napari_msseg.errors import InputError
 from napari_msseg.io.formats import READABLE, find_format
 from napari_msseg.io.guard import require_file
 
-LABEL_ENDINGS = ("_labels", "_label", "_masks", "_mask", "_seg", "_gt", "-labels", "-mask",
-                 "_scribbles", "_scribble", "-scribbles")  # fmt: skip
+LABEL_ENDINGS = ("_labels", "_label", "_masks", "_mask", "_seg", "_gt", "-labels", "-mask")
 """What the name of a label image may have more than that of its image."""
+SCRIBBLE_ENDINGS = ("_scribbles", "_scribble", "_strokes", "-scribbles")
+"""What the name of a scribble image may have more."""
 LISTS = (".csv", ".tsv", ".txt")
 
 
@@ -122,18 +123,16 @@ def find_sources(images: Path, labels: Path | None, scribbles: Path) -> list[Sou
         if not path.is_dir():
             raise InputError(f"{path}: there is no such folder")
     dense = {} if labels is None else _partners(images, labels)
-    painted = _partners(images, scribbles)
+    painted = _partners(images, scribbles, SCRIBBLE_ENDINGS)
     if not painted:
         raise InputError(f"{scribbles}: holds no scribbles of the images in {images}")
-    beside = scribbles.resolve() == images.resolve()
-    for path in [] if beside else image_files(scribbles):
-        if path not in painted.values():
+    for path in image_files(scribbles):
+        of_scribbles = scribbles.resolve() != images.resolve() or _is_called(path, SCRIBBLE_ENDINGS)
+        if of_scribbles and path not in painted.values():
             raise InputError(f"{path}: {images} holds no image of that name")
-    names = {*dense.values(), *painted.values()}  # none of these is an image to learn about
     return [
         Source(path, dense.get(path, painted.get(path)), path not in dense and path in painted)
-        for path in image_files(images)
-        if path not in names
+        for path in _images_of(images, *given)
     ]
 
 
@@ -181,22 +180,24 @@ def _match(images: Path, labels: Path) -> list[Pair]:
     return [Pair(image, partner) for image, partner in partners.items()]
 
 
-def _images_of(images: Path, labels: Path) -> list[Path]:
+def _images_of(images: Path, *labels: Path) -> list[Path]:
     """Return the images of a folder; where labels lie beside them, they are told apart by name."""
     found = image_files(images)
-    if images.resolve() != labels.resolve():
+    if images.resolve() not in [folder.resolve() for folder in labels]:
         return found
-    return [path for path in found if len(_names(path)) == 1]
+    return [path for path in found if not _is_called(path, LABEL_ENDINGS + SCRIBBLE_ENDINGS)]
 
 
-def _partners(images: Path, labels: Path) -> dict[Path, Path]:
+def _partners(
+    images: Path, labels: Path, endings: tuple[str, ...] = LABEL_ENDINGS
+) -> dict[Path, Path]:
     """Return the label file of every image that has one, by name of the image."""
     candidates = image_files(labels)
     if images.resolve() == labels.resolve():
-        candidates = [path for path in candidates if len(_names(path)) > 1]
+        candidates = [path for path in candidates if _is_called(path, endings)]
     by_name: dict[str, Path] = {}
     for path in candidates:
-        name, *shorter = _names(path)
+        name, *shorter = _names(path, endings)
         if name in by_name and stem(by_name[name]) == name:
             raise InputError(f"{path}: {by_name[name].name} has the same name; keep one")
         by_name[name] = path
@@ -205,7 +206,7 @@ def _partners(images: Path, labels: Path) -> dict[Path, Path]:
     partners: dict[Path, Path] = {}
     taken: dict[Path, Path] = {}
     for path in _images_of(images, labels):
-        partner = next((by_name[key] for key in _names(path) if key in by_name), None)
+        partner = next((by_name[key] for key in _names(path, endings) if key in by_name), None)
         if partner is None:
             continue
         first = taken.setdefault(partner, path)
@@ -215,11 +216,15 @@ def _partners(images: Path, labels: Path) -> dict[Path, Path]:
     return partners
 
 
-def _names(path: Path) -> list[str]:
+def _names(path: Path, endings: tuple[str, ...]) -> list[str]:
     """Return the names that a file is looked for by: its own, and without a label's ending."""
     name = stem(path)
-    ending = next((e for e in LABEL_ENDINGS if name.lower().endswith(e)), None)
+    ending = next((e for e in endings if name.lower().endswith(e)), None)
     return [name] if ending is None else [name, name[: -len(ending)]]
+
+
+def _is_called(path: Path, endings: tuple[str, ...]) -> bool:
+    return len(_names(path, endings)) > 1
 
 
 def _read_list(path: Path) -> list[Pair]:
