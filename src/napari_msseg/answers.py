@@ -44,8 +44,8 @@ class Answers:
     instant : bool
         Whether there are instant classifiers.
     seed : int
-    certainty : float
-        As of `SessionConfig`.
+    certainty : tuple of float
+        As of `boundaries.decide`.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Answers:
         invalid: npt.NDArray[np.bool_] | None,
         instant: bool,
         seed: int,
-        certainty: float = 0.5,
+        certainty: tuple[float, ...] = (),
     ) -> None:
         self._trainer = trainer
         self._certainty = certainty
@@ -126,9 +126,8 @@ class Answers:
 
         The surroundings take part, so that parts of the image fit together.
         """
-        certainty = (self._certainty,) if self._certainty > 0.5 else ()
         shape = self._strokes.shape
-        margin = MARGIN[len(shape)] if certainty else 0
+        margin = MARGIN[len(shape)] if self._certainty else 0
         wide = tuple(
             slice(max(0, s.start - margin), min(n, s.stop + margin))
             for s, n in zip(region, shape, strict=True)
@@ -143,4 +142,5 @@ class Answers:
         if self._invalid is not None:
             known = np.where(self._invalid[wide], 0, known)
         pixels = self._pixels[(slice(None), *wide)]
-        return decide(found.cpu().numpy(), pixels, certainty, known)[inside].astype(np.uint8)
+        classes = decide(found.cpu().numpy(), pixels, self._certainty, known)
+        return classes[inside].astype(np.uint8)

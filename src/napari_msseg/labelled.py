@@ -73,28 +73,11 @@ def load_labelled(
         If a file cannot be read, labels do not lie over their image, the images differ in
         dimensions or channels, or there are no two classes to tell apart.
     """
-    loaded: list[tuple[Pair, Volume, NormalisedImage, npt.NDArray[np.integer]]] = []
-    for pair in pairs:
-        image = read_image(pair.image, axes, spacing)
-        labels = read_labels(pair.labels, like=image)
-        with naming(pair.image):
-            pixels = normalise(image)
-        # the pixels, the classes, and some room
-        check_memory(3 * pixels.data.nbytes, len(loaded), len(pairs))
-        if loaded:
-            check_alike(pair.image, image, loaded[0][0].image, loaded[0][1])
-        loaded.append((pair, image, pixels, labels))
-    values = (0, 1) if binary else label_values_of([(p.labels, x) for p, _, _, x in loaded])
+    loaded = read_alike([(p.image, p.labels) for p in pairs], axes, spacing)
+    values = (0, 1) if binary else label_values_of(loaded)
     examples = [
-        Example(
-            str(pair.image),
-            pixels.data,
-            without_invalid(
-                (labels > 0).astype(np.int64) if binary else classes_of(labels, values), pixels
-            ),
-            image.spacing,
-        )
-        for pair, image, pixels, labels in loaded
+        Example(str(x.path), x.pixels.data, x.dense_classes(values, binary), x.image.spacing)
+        for x in loaded
     ]
     present = np.unique(np.concatenate([np.unique(e.classes) for e in examples]))
     if len(present[present != IGNORED_CLASS]) < 2:
@@ -102,15 +85,73 @@ def load_labelled(
             f"{pairs[0].labels}: the label images hold one value only: there is nothing to tell "
             "apart"
         )
-    invalid = {str(p.image): n.invalid_count for p, _, n, _ in loaded if n.invalid_count}
-    return LabelledImages(examples, values, invalid)
+    return LabelledImages(examples, values, invalid_counts(loaded))
 
 
-def without_invalid(
-    classes: npt.NDArray[np.int64], pixels: NormalisedImage
-) -> npt.NDArray[np.int64]:
-    """Return classes without those of pixels that are NaN or infinite."""
-    return classes if pixels.invalid is None else np.where(pixels.invalid, IGNORED_CLASS, classes)
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """An image as it was read, with its labels where it has any."""
+
+    path: Path
+    labels_path: Path | None
+    image: Volume
+    pixels: NormalisedImage
+    labels: npt.NDArray[np.integer] | None
+
+    def dense_classes(self, values: tuple[int, ...], binary: bool) -> npt.NDArray[np.int64]:
+        """Return the class of every pixel of a label image; all but background is 1 if `binary`."""
+        if self.labels is None:
+            raise ValueError(f"{self.path} has no labels")
+        above = (self.labels > 0).astype(np.int64)
+        classes = above if binary else classes_of(self.labels, values)
+        return self.without_invalid(classes)
+
+    def without_invalid(self, classes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return classes without those of pixels that are NaN or infinite."""
+        invalid = self.pixels.invalid
+        return classes if invalid is None else np.where(invalid, IGNORED_CLASS, classes)
+
+
+def read_alike(
+    files: Sequence[tuple[Path, Path | None]],
+    axes: str | None,
+    spacing: tuple[float, ...] | None = None,
+    bytes_a_pixel: int = 0,
+) -> list[Loaded]:
+    """Read and normalise images that one network takes, with their labels.
+
+    Parameters
+    ----------
+    files : sequence of (Path, Path or None)
+        Each image, and its labels if it has any.
+    axes, spacing
+        As of `read_image`, for every image.
+    bytes_a_pixel : int
+        Memory needed beside the pixels, the classes, and some room.
+
+    Raises
+    ------
+    InputError
+        As `load_labelled` does, but for the classes.
+    """
+    loaded: list[Loaded] = []
+    for path, labels_path in files:
+        image = read_image(path, axes, spacing)
+        labels = None if labels_path is None else read_labels(labels_path, like=image)
+        with naming(path):
+            pixels = normalise(image)
+        n_pixels = int(np.prod(image.spatial_shape))
+        needed = 3 * pixels.data.nbytes + bytes_a_pixel * n_pixels
+        _check_memory(needed, len(loaded), len(files))
+        if loaded:
+            _check_alike(path, image, loaded[0].path, loaded[0].image)
+        loaded.append(Loaded(path, labels_path, image, pixels, labels))
+    return loaded
+
+
+def invalid_counts(loaded: Sequence[Loaded]) -> dict[str, int]:
+    """Return how many pixels are NaN or infinite, by image, where there are any."""
+    return {str(x.path): x.pixels.invalid_count for x in loaded if x.pixels.invalid_count}
 
 
 def classes_of(
@@ -130,9 +171,7 @@ def labels_of(
     return named
 
 
-def label_values_of(
-    labels: Sequence[tuple[Path, npt.NDArray[np.integer]]],
-) -> tuple[int, ...]:
+def label_values_of(loaded: Sequence[Loaded]) -> tuple[int, ...]:
     """Return the values of label images, 0 among them, in order.
 
     Raises
@@ -141,8 +180,10 @@ def label_values_of(
         If one is negative, or they are too many to be classes.
     """
     found: set[int] = set()
-    for path, array in labels:
-        values = np.unique(array)
+    for one in loaded:
+        if one.labels is None:
+            continue
+        path, values = one.labels_path, np.unique(one.labels)
         if values.min() < 0:
             raise InputError(f"{path}: holds the label {values.min()}; use 0 and up")
         found |= {int(v) for v in values}
@@ -154,8 +195,7 @@ def label_values_of(
     return tuple(sorted(found | {0}))
 
 
-def check_alike(path: Path, image: Volume, first_path: Path, first: Volume) -> None:
-    """Raise `InputError` unless one network takes both images."""
+def _check_alike(path: Path, image: Volume, first_path: Path, first: Volume) -> None:
     if image.spatial_ndim != first.spatial_ndim:
         raise InputError(
             f"{path}: is {image.spatial_ndim}D and {first_path} is "
@@ -168,8 +208,7 @@ def check_alike(path: Path, image: Volume, first_path: Path, first: Volume) -> N
         )
 
 
-def check_memory(size: int, done: int, count: int) -> None:
-    """Raise `InputError` unless `count` images that need `size` bytes fit, `done` being there."""
+def _check_memory(size: int, done: int, count: int) -> None:
     available = available_memory()
     needed = size * (count - done)
     if available is not None and needed > available:

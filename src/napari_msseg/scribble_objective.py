@@ -103,22 +103,21 @@ class ScribbleObjective:
         """Average a prediction of an image in, and renew its pseudo-labels."""
         if not bool(torch.isfinite(probabilities).all()):
             return
-        painted = self._painted[i]
-        shape = painted.classes.shape
-        average = PseudoLabels(
-            self._n_classes, shape, self.config.ensemble_alpha, torch.device("cpu")
-        )
+        average = self._new_average(i)
         before = self._averages[i]
         if before is not None:  # what `state` handed out stays as it is
             average.ema_prediction, average.seen = before.ema_prediction.clone(), before.seen
-        average.update(tuple(slice(0, n) for n in shape), probabilities)
-        self._averages[i] = average
-        self._relabel(i)
+        whole = tuple(slice(0, n) for n in self._painted[i].classes.shape)
+        average.update(whole, probabilities)
+        self._adopt(i, average)
 
-    def _relabel(self, i: int) -> None:
-        average, painted = self._averages[i], self._painted[i]
-        if average is None:
-            return
+    def _new_average(self, i: int) -> PseudoLabels:
+        shape, alpha = self._painted[i].classes.shape, self.config.ensemble_alpha
+        return PseudoLabels(self._n_classes, shape, alpha, torch.device("cpu"))
+
+    def _adopt(self, i: int, average: PseudoLabels) -> None:
+        """Take the pseudo-labels of an image from this average."""
+        self._averages[i], painted = average, self._painted[i]
         whole = tuple(slice(0, n) for n in painted.classes.shape)
         probabilities, thresholds = average.probabilities(whole), self.config.confidence_thresholds
         if self.config.complete:
@@ -148,19 +147,15 @@ class ScribbleObjective:
         """Go on from what `state` returned."""
         heads = {k.partition(".")[2]: v for k, v in tensors.items() if k.startswith("heads.")}
         self._s2l.load_state_dict(heads)
-        for i, painted in enumerate(self._painted):
+        for i in range(len(self._painted)):
             kept = tensors.get(f"average.{i}")
             if kept is None:
                 continue
-            shape = painted.classes.shape
-            if kept.shape != (self._n_classes, *shape):
+            average = self._new_average(i)
+            if kept.shape != average.ema_prediction.shape:
                 raise RuntimeError(f"the average of image {i} has another shape")
-            average = PseudoLabels(
-                self._n_classes, shape, self.config.ensemble_alpha, torch.device("cpu")
-            )
-            average.ema_prediction, average.seen = kept, torch.ones(shape, dtype=torch.bool)
-            self._averages[i] = average
-            self._relabel(i)
+            average.ema_prediction, average.seen = kept, torch.ones_like(average.seen)
+            self._adopt(i, average)
 
 
 def _marked(example: Example, offset: int) -> Example:

@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_msseg.augmentation import Example
 from napari_msseg.errors import InputError
-from napari_msseg.io import read_image, read_labels
 from napari_msseg.io.guard import naming
 from napari_msseg.io.pairs import Source
 from napari_msseg.labelled import (
     LabelledImages,
-    check_alike,
-    check_memory,
-    classes_of,
+    Loaded,
+    invalid_counts,
     label_values_of,
-    without_invalid,
+    read_alike,
 )
-from napari_msseg.preprocessing import NormalisedImage, normalise
 from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
-from napari_msseg.volume import Volume
 
 BYTES_A_PIXEL = 32
 """Strokes and codes as 64-bit numbers, the average of two classes, and some room."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Loaded:
-    source: Source
-    image: Volume
-    pixels: NormalisedImage
-    labels: npt.NDArray[np.integer] | None
 
 
 def load_sources(
@@ -59,23 +45,13 @@ def load_sources(
         If a file cannot be read, labels do not lie over their image, the images differ in
         dimensions or channels, or there are no two classes to tell apart.
     """
-    loaded: list[_Loaded] = []
-    for source in sources:
-        image = read_image(source.image, axes)
-        labels = None if source.labels is None else read_labels(source.labels, like=image)
-        with naming(source.image):
-            pixels = normalise(image)
-        n_pixels = int(np.prod(image.spatial_shape))
-        needed = 3 * pixels.data.nbytes + BYTES_A_PIXEL * n_pixels
-        check_memory(needed, len(loaded), len(sources))
-        if loaded:
-            check_alike(source.image, image, loaded[0].source.image, loaded[0].image)
-        loaded.append(_Loaded(source, image, pixels, labels))
-    values = _values(loaded, binary)
-    examples = [_example(one, values, binary) for one in loaded]
+    files = [(source.image, source.labels) for source in sources]
+    loaded = read_alike(files, axes, bytes_a_pixel=BYTES_A_PIXEL)
+    scribbled = [source.scribbled for source in sources]
+    values = _values(loaded, scribbled, binary)
+    examples = [_example(*one, values, binary) for one in zip(loaded, scribbled, strict=True)]
     _check_classes(examples, sources)
-    invalid = {str(x.source.image): n for x in loaded if (n := x.pixels.invalid_count)}
-    return LabelledImages(examples, values, invalid)
+    return LabelledImages(examples, values, invalid_counts(loaded))
 
 
 def unpainted(images: LabelledImages) -> list[int]:
@@ -84,15 +60,18 @@ def unpainted(images: LabelledImages) -> list[int]:
     return [k for k in range(len(images.label_values)) if k not in present]
 
 
-def _values(loaded: list[_Loaded], binary: bool) -> tuple[int, ...]:
+def _values(loaded: list[Loaded], scribbled: list[bool], binary: bool) -> tuple[int, ...]:
     """Return what each class is called in the masks."""
     painted = 2
-    for one in loaded:
-        if one.source.scribbled and one.labels is not None:
-            with naming(one.source.labels or one.source.image):
-                painted = max(painted, ScribbleSnapshot.from_labels(one.labels).n_classes)
-    dense = [(x.source.labels, x.labels) for x in loaded if not x.source.scribbled]
-    known = [(path, labels) for path, labels in dense if path is not None and labels is not None]
+    known: list[Loaded] = []
+    for one, has_strokes in zip(loaded, scribbled, strict=True):
+        if one.labels is None or one.labels_path is None:
+            continue
+        if not has_strokes:
+            known.append(one)
+            continue
+        with naming(one.labels_path):
+            painted = max(painted, ScribbleSnapshot.from_labels(one.labels).n_classes)
     if not known:
         return tuple(range(painted))
     values = (0, 1) if binary else label_values_of(known)
@@ -106,19 +85,20 @@ def _values(loaded: list[_Loaded], binary: bool) -> tuple[int, ...]:
     return values
 
 
-def _example(one: _Loaded, values: tuple[int, ...], binary: bool) -> Example:
+def _example(one: Loaded, scribbled: bool, values: tuple[int, ...], binary: bool) -> Example:
     if one.labels is None:
         classes = np.full(one.image.spatial_shape, IGNORED_CLASS, np.int64)
-    elif one.source.scribbled:
-        classes = ScribbleSnapshot.from_labels(one.labels).dense().astype(np.int64)
+    elif scribbled:
+        strokes = ScribbleSnapshot.from_labels(one.labels).dense()
+        classes = one.without_invalid(strokes.astype(np.int64))
     else:
-        classes = (one.labels > 0).astype(np.int64) if binary else classes_of(one.labels, values)
+        classes = one.dense_classes(values, binary)
     return Example(
-        str(one.source.image),
+        str(one.path),
         one.pixels.data,
-        without_invalid(classes, one.pixels),
+        classes,
         one.image.spacing,
-        dense=one.labels is not None and not one.source.scribbled,
+        dense=one.labels is not None and not scribbled,
         invalid=one.pixels.invalid,
     )
 

@@ -10,7 +10,6 @@ import dataclasses
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -164,9 +163,8 @@ class Session:
     def checkpoint(self) -> Checkpoint | None:
         """Return the averaged weights of the run, None before its first step."""
         if self._trainer is not None and self._trainer.steps:
-            certainty = self.config.certainty
-            shown = (certainty,) if certainty > 0.5 else ()
-            return replace(self._trainer.checkpoint(), certainty=shown)
+            trained = self._trainer.checkpoint()
+            return dataclasses.replace(trained, certainty=self.config.thresholds)
         return self._model if isinstance(self._model, Checkpoint) else None
 
     def _run(self) -> Iterator[Event]:
@@ -224,7 +222,7 @@ class Session:
             normalised.invalid,
             self.config.instant,
             self.config.seed,
-            self.config.certainty,
+            self.config.thresholds,
         )
         yield self._enter(SessionState.TRAINING)
         yield from self._use_scribbles()

@@ -53,6 +53,11 @@ class SessionConfig:
     probabilities: bool = False
     certainty: float = 0.65
 
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """What `boundaries.decide` takes: empty where every pixel has its likeliest class."""
+        return (self.certainty,) if self.certainty > 0.5 else ()
+
     def __post_init__(self) -> None:
         require(self.threads >= 0, "threads must not be negative")
         require(self.seed >= 0, "seed must not be negative")
