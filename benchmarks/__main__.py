@@ -7,7 +7,8 @@ import importlib
 import sys
 from pathlib import Path
 
-NAMES = ("segment", "latency", "supervised", "scribbles", "contrast", "ablation", "throughput")
+NAMES = ("segment", "interactive", "latency", "supervised", "scribbles", "contrast", "ablation",
+         "throughput")  # fmt: skip
 
 
 def main() -> int:

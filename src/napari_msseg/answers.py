@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from napari_msseg.boundaries import decide
+from napari_msseg.guide import Guide
 from napari_msseg.instant import InstantClassifier
 from napari_msseg.scribbles import ScribbleSnapshot
-from napari_msseg.tiling import Region
+from napari_msseg.tiling import Region, grown, inside
 from napari_msseg.trainer import Trainer
 
 MARGIN = {2: 32, 3: 8}
@@ -46,6 +47,8 @@ class Answers:
     seed : int
     certainty : tuple of float
         As of `boundaries.decide`.
+    guide : Guide, optional
+        Takes part in the instant answer.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Answers:
         instant: bool,
         seed: int,
         certainty: tuple[float, ...] = (),
+        guide: Guide | None = None,
     ) -> None:
         self._trainer = trainer
         self._certainty = certainty
@@ -63,6 +67,7 @@ class Answers:
         self._invalid = invalid
         self._wants_instant = instant
         self._seed = seed
+        self._guide = guide
         self._instant: InstantClassifier | None = None
         self._unvoted: list[Region] = []
         self._sweep: list[Region] = []
@@ -82,6 +87,7 @@ class Answers:
                 self._trainer.n_classes,
                 self._seed,
                 torch.get_num_threads(),
+                self._guide,
             )
             self.restart(vote=True)
 
@@ -128,19 +134,14 @@ class Answers:
         """
         shape = self._strokes.shape
         margin = MARGIN[len(shape)] if self._certainty else 0
-        wide = tuple(
-            slice(max(0, s.start - margin), min(n, s.stop + margin))
-            for s, n in zip(region, shape, strict=True)
-        )
-        inside = tuple(
-            slice(s.start - w.start, s.stop - w.start) for s, w in zip(region, wide, strict=True)
-        )
+        wide = grown(region, shape, margin)
+        here = inside(region, wide)
         # around it what was last known: zeros, which are not certain, where nothing was
         found = self._trainer.pseudo_labels.probabilities(wide)
-        found[(slice(None), *inside)] = probabilities
+        found[(slice(None), *here)] = probabilities
         known = self._strokes[wide]
         if self._invalid is not None:
             known = np.where(self._invalid[wide], 0, known)
         pixels = self._pixels[(slice(None), *wide)]
         classes = decide(found.cpu().numpy(), pixels, self._certainty, known)
-        return classes[inside].astype(np.uint8)
+        return classes[here].astype(np.uint8)

@@ -28,6 +28,7 @@ from napari_msseg.events import (
     StateChanged,
     StepDone,
 )
+from napari_msseg.guide import Guide, shipped_guide
 from napari_msseg.mailbox import Mailbox
 from napari_msseg.preprocessing import normalise
 from napari_msseg.resources import Resources, is_out_of_memory, release_cached_memory
@@ -63,6 +64,8 @@ class Session:
         Stamped on every event.
     extra_loss : callable, optional
         A loss of your own, see `trainer.ExtraLoss`.
+    guide : Checkpoint, optional
+        Of a guided network, instead of the one that ships with the package.
 
     Raises
     ------
@@ -83,6 +86,7 @@ class Session:
         model: Checkpoint | None = None,
         number: int = 0,
         extra_loss: ExtraLoss | None = None,
+        guide: Checkpoint | None = None,
     ) -> None:
         self.config = config or default_config(image.spatial_ndim)
         self.number = number
@@ -92,6 +96,7 @@ class Session:
         self._check_fit(model)
         self._model = model or self._model_config()
         self._extra_loss = extra_loss
+        self._guide = guide
         self._mailbox = Mailbox()
         self._trainer: Trainer | None = None
         train = self.config.train
@@ -223,9 +228,16 @@ class Session:
             self.config.instant,
             self.config.seed,
             self.config.thresholds,
+            self._load_guide(),
         )
         yield self._enter(SessionState.TRAINING)
         yield from self._use_scribbles()
+
+    def _load_guide(self) -> Guide | None:
+        if not (self.config.instant and self.config.warm_start):
+            return None
+        checkpoint = self._guide or shipped_guide(self.image.spatial_ndim)
+        return None if checkpoint is None else Guide(checkpoint, self._resources.device)
 
     def _use_scribbles(self) -> Iterator[Event]:
         """Train on the scribbles of now; who needs no training answers them at once."""

@@ -38,6 +38,21 @@ def round_up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
+def grown(region: Region, shape: tuple[int, ...], margin: int) -> Region:
+    """Return a part with so many pixels around it, cut off at the image's border."""
+    return tuple(
+        slice(max(0, s.start - margin), min(n, s.stop + margin))
+        for s, n in zip(region, shape, strict=True)
+    )
+
+
+def inside(region: Region, wide: Region) -> Region:
+    """Return where a part lies in a wider one."""
+    return tuple(
+        slice(s.start - w.start, s.stop - w.start) for s, w in zip(region, wide, strict=True)
+    )
+
+
 def tiles(
     shape: tuple[int, ...],
     tile_shape: tuple[int, ...],

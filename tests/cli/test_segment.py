@@ -128,6 +128,20 @@ def test_the_report_says_what_was_done(inputs: tuple[Path, Path], tmp_path: Path
     assert found == np.bincount(mask.ravel(), minlength=2).tolist()
 
 
+def test_from_scratch_nobody_who_has_seen_other_images_is_asked(
+    inputs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("napari_msseg.session.shipped_guide", asked.append)
+    report = inputs[0].parent / "report.json"
+    assert segment(inputs, "--from-scratch", "--json", report).exit_code == 0
+    assert not asked
+    assert json.loads(report.read_text())["warm_start"] is False
+    assert segment(inputs, "--json", report).exit_code == 0
+    assert asked == [2]
+    assert json.loads(report.read_text())["warm_start"] is True
+
+
 def test_a_report_on_standard_output_stands_there_alone(inputs: tuple[Path, Path]) -> None:
     result = segment(inputs, "--json", "-")
     assert json.loads(result.stdout)["steps"] == 3

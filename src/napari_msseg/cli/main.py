@@ -80,6 +80,10 @@ def segment_command(
         Path | None,
         typer.Option(metavar="FILE", help="Write the trained weights (.safetensors)."),
     ] = None,
+    from_scratch: Annotated[
+        bool,
+        typer.Option("--from-scratch", help="Without the network that has seen other images."),
+    ] = False,
     seed: Seed = 0,
     json: Report = None,
 ) -> None:
@@ -102,6 +106,7 @@ def segment_command(
                 probabilities=probabilities,
                 model=model,
                 save_model=save_model,
+                warm_start=not from_scratch,
                 seed=seed,
                 report=json,
             )

@@ -45,6 +45,7 @@ class Request:
     probabilities: Path | None
     model: Path | None
     save_model: Path | None
+    warm_start: bool
     seed: int
     report: str | None
 
@@ -133,6 +134,7 @@ def session_config(ndim: int, request: Request) -> SessionConfig:
         max_steps=request.steps,
         max_seconds=request.seconds,
         probabilities=request.probabilities is not None,
+        warm_start=request.warm_start,
     )
 
 
@@ -169,6 +171,7 @@ def build_report(
         **{key: None if path is None else str(path) for key, path in written.items()},
         **outcome_fields(outcome),
         "seed": request.seed,
+        "warm_start": request.warm_start,
         **image_fields(image),
         "classes": _class_rows(scribbles, outcome),
         **environment(),

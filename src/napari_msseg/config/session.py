@@ -32,6 +32,9 @@ class SessionConfig:
         Target of one prediction tile.
     instant : bool
         Whether cheap classifiers give the first answer and vote in the ensemble.
+    warm_start : bool
+        Whether the network that ships with the package, and has seen other images, takes part
+        in the first answer.
     probabilities : bool
         Whether predictions carry the probability of every class.
     certainty : float
@@ -50,6 +53,7 @@ class SessionConfig:
     rest_after: int | None = None
     tile_shape: tuple[int, ...] = (512, 512)
     instant: bool = True
+    warm_start: bool = True
     probabilities: bool = False
     certainty: float = 0.65
 

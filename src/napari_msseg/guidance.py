@@ -1,0 +1,140 @@
+"""What a guided network sees beside the image: strokes, and what cheap classifiers make of them.
+
+A guided network answers one question, whatever the image: *which pixels belong to this class and
+not to the rest?* So its input has the same channels for every image and every class:
+
+    0  the image turned: channels projected so that stroked pixels of the class are at 1 and
+       those of the rest at −1 (linear discriminant)
+    1  the mean of the channels, with the sign that agrees with the turned image
+    2  log-odds of the class by the mixture of the classifiers, scaled
+    3–5  log-odds by each of them: discriminant, forest, regression
+    6  nearness of a stroke of the class, exp(−distance / `REACH`)
+    7  nearness of a stroke of the rest
+    8  edge strength, relative to the strong edges of the image
+
+Asked about the rest instead of the class, channels 0–5 change sign and 6 and 7 their places.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from napari_msseg.boundaries import edge_strength
+from napari_msseg.scribbles import IGNORED_CLASS
+from napari_msseg.tiling import Region, grown, inside
+
+CHANNELS = 9
+ODDS = slice(2, 6)
+"""Where the log-odds are."""
+REACH = 10.0
+"""Distance in pixels over which the nearness of a stroke falls to 1/e."""
+MARGIN = 4 * round(REACH)
+"""Strokes farther away than so many pixels are not seen."""
+ODDS_SCALE = 0.25
+LEAST_PROBABILITY = 0.01
+TURNED_LIMIT = 3.0
+EDGE_LIMIT = 2.0
+EDGE_PERCENTILE = 95.0
+
+Floats = npt.NDArray[np.float32]
+
+
+class Guidance:
+    """The inputs of a guided network for one image and its strokes.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (C, [Z,] Y, X)
+        Normalised.
+    strokes : ndarray of int, shape ([Z,] Y, X)
+        Classes, `IGNORED_CLASS` where nothing is painted.
+    """
+
+    def __init__(self, image: Floats, strokes: npt.NDArray[np.integer]) -> None:
+        self._image = image
+        self._strokes = strokes
+        painted = strokes != IGNORED_CLASS
+        self.classes: list[int] = np.unique(strokes[painted]).tolist()
+        """Those that have a stroke."""
+        self._stroked_values = image[:, painted].astype(np.float64)
+        self._stroked_classes = strokes[painted]
+        self._edges = edge_strength(image)
+        step = max(1, self._edges.size // 1_000_000)
+        strong = float(np.percentile(self._edges.ravel()[::step], EDGE_PERCENTILE))
+        self._edge_scale = max(strong, 1e-3)
+
+    def inputs(self, region: Region, votes: Floats, class_: int) -> Floats:
+        """Return the channels above for one class over a part of the image.
+
+        Parameters
+        ----------
+        region : tuple of slice
+        votes : ndarray of float, shape (4, *region)
+            Probability of the class: by the mixture, by each classifier.
+        class_ : int
+
+        Returns
+        -------
+        ndarray of float32, shape (`CHANNELS`, *region)
+        """
+        turned, mean = self._turned(region, class_)
+        own, painted = self._strokes == class_, self._strokes != IGNORED_CLASS
+        return np.stack(
+            [
+                turned,
+                mean,
+                *_odds(votes),
+                self._nearness(region, own),
+                self._nearness(region, painted & ~own),
+                np.minimum(self._edges[region] / self._edge_scale, EDGE_LIMIT),
+            ]
+        ).astype(np.float32)
+
+    def _turned(self, region: Region, class_: int) -> tuple[Floats, Floats]:
+        """Return the projection for a class, and the mean channel with its sign."""
+        values, own = self._stroked_values, self._stroked_classes == class_
+        this, rest = values[:, own], values[:, ~own]
+        difference = this.mean(axis=1) - rest.mean(axis=1)
+        spread = (_covariance(this) + _covariance(rest)) / 2
+        weights = np.linalg.solve(spread + 1e-3 * np.eye(len(values)), difference)
+        score = weights @ values
+        middle = (score[own].mean() + score[~own].mean()) / 2
+        half = (score[own].mean() - score[~own].mean()) / 2
+        scale = max(half, 0.25 * float(score.std()), 1e-6)
+        pixels = self._image[(slice(None), *region)]
+        turned = (np.tensordot(weights.astype(np.float32), pixels, 1) - middle) / scale
+        sign = 1.0 if difference.mean() >= 0 else -1.0
+        limited: Floats = np.clip(turned, -TURNED_LIMIT, TURNED_LIMIT).astype(np.float32)
+        return limited, (sign * pixels.mean(axis=0)).astype(np.float32)
+
+    def _nearness(self, region: Region, stroke: npt.NDArray[np.bool_]) -> Floats:
+        wide = grown(region, stroke.shape, MARGIN)
+        seen = stroke[wide]
+        if not seen.any():
+            return np.zeros([s.stop - s.start for s in region], np.float32)
+        distance = ndimage.distance_transform_edt(~seen)[inside(region, wide)]
+        near: Floats = np.where(distance > MARGIN, 0, np.exp(-distance / REACH)).astype(np.float32)
+        return near
+
+
+def swapped(inputs: Floats) -> Floats:
+    """Return the inputs for the rest instead of the class."""
+    turned: Floats = inputs[[0, 1, 2, 3, 4, 5, 7, 6, 8]]
+    turned[:6] *= -1
+    return turned
+
+
+def _odds(probability: Floats) -> Floats:
+    """Return scaled log-odds, cut off at `LEAST_PROBABILITY`."""
+    p = np.clip(probability, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    odds: Floats = (ODDS_SCALE * np.log(p / (1 - p))).astype(np.float32)
+    return odds
+
+
+def _covariance(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the covariance (C, C) of values (C, N); zero where there is one value."""
+    if values.shape[1] < 2:
+        return np.zeros((len(values), len(values)))
+    return np.atleast_2d(np.cov(values))

@@ -1,0 +1,98 @@
+"""A network that has seen many tasks refines what cheap classifiers say of this one.
+
+Its weights ship with the package (`weights/`, with their card) and were trained by `training/`
+on tasks of many kinds. It is asked about one class after the other.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.resources import as_file, files
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_msseg.checkpoint import Checkpoint
+from napari_msseg.devices import autocast, memory_format
+from napari_msseg.errors import InputError
+from napari_msseg.guidance import CHANNELS, Guidance
+from napari_msseg.prediction import pad_to_multiple
+from napari_msseg.tiling import Region
+
+FILES = {2: "guide2d.safetensors"}
+"""Shipped weights by spatial dimensions; there are none for volumes yet."""
+
+Floats = npt.NDArray[np.float32]
+
+
+class Guide:
+    """A guided network, ready to predict.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Of a network with the inputs of `guidance` and two classes: the rest, the class.
+    device : torch.device
+
+    Raises
+    ------
+    InputError
+        If it is another kind of network.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+        config = checkpoint.config
+        if (config.in_channels, config.n_classes) != (CHANNELS, 2):
+            raise InputError(
+                f"this is no guided network: it takes {config.in_channels} channels and knows "
+                f"{config.n_classes} classes, not {CHANNELS} and 2"
+            )
+        self._device = device
+        self._network = checkpoint.build().to(device).eval()
+        self._network.to(memory_format=memory_format(config.ndim))  # type: ignore[call-overload]
+
+    def probabilities(self, guidance: Guidance, region: Region, votes: Floats) -> Floats:
+        """Return class probabilities over a part of an image.
+
+        Parameters
+        ----------
+        guidance : Guidance
+        region : tuple of slice
+        votes : ndarray of float, shape (V, K, *region)
+            As of `guidance.Guidance.inputs`, for every class.
+
+        Returns
+        -------
+        ndarray of float32, shape (K, *region)
+            0 for classes without a stroke.
+        """
+        out = np.zeros(votes.shape[1:], np.float32)
+        present = guidance.classes
+        asked = present[1:] if len(present) == 2 else present  # one is what the other is not
+        for k in asked:
+            out[k] = self._ask(guidance.inputs(region, votes[:, k], k))
+        if len(present) == 2:
+            out[present[0]] = 1 - out[present[1]]
+        out /= np.maximum(out.sum(axis=0), np.finfo(np.float32).tiny)
+        return out
+
+    def _ask(self, inputs: Floats) -> Floats:
+        """Return the probability of the class."""
+        ndim = inputs.ndim - 1
+        padded = pad_to_multiple(torch.from_numpy(inputs), self._network.total_stride)
+        batch = padded.unsqueeze(0).to(self._device).contiguous(memory_format=memory_format(ndim))
+        with torch.inference_mode(), autocast(self._device, ndim):
+            logits = self._network(batch)[0][0]
+        inside = tuple(slice(0, n) for n in inputs.shape[1:])
+        probability: Floats = logits.float().softmax(dim=0)[(1, *inside)].cpu().numpy()
+        return probability
+
+
+@lru_cache(maxsize=2)
+def shipped_guide(ndim: int) -> Checkpoint | None:
+    """Return the weights that come with the package; None where there are none."""
+    if ndim not in FILES:
+        return None
+    with as_file(files("napari_msseg") / "weights" / FILES[ndim]) as path:
+        return Checkpoint.load(path)

@@ -1,0 +1,182 @@
+"""How much each of several classifiers counts: what puts boundaries onto the edges of the image.
+
+A few strokes do not tell which classifier is right elsewhere: held out in turn, nearly all of
+them confirm nearly all classifiers. The Mumford–Shah model asks something that needs no labels:
+edges of the segmentation should be edges of the image. So classifiers are weighted, and classes
+favoured, such that the boundaries lie on edges as strong as possible. [o]
+docs/experiments.md has what it buys.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+LEAST_PROBABILITY = 0.01
+"""Log-odds are cut off here: nobody's certainty may outvote everybody else."""
+SHIFTS = np.arange(-2.0, 2.01, 0.5)
+"""Log-odds that a class may be favoured by."""
+WEIGHT_STEPS = (0.25, 0.125)
+FEWEST_BOUNDARY_PAIRS = 20
+"""Shorter boundaries lie on edges by chance."""
+
+Floats = npt.NDArray[np.float32]
+
+
+class EdgeAgreement:
+    """How strong the edges along the boundaries of a segmentation are, among all pixels.
+
+    The mean rank of the edge strength, 0 the weakest pixel, 1 the strongest: ranks, so that a few
+    glaring edges do not outweigh all faint ones.
+
+    Parameters
+    ----------
+    blocks : sequence of ndarray of float, shape ([Z,] Y, X)
+        `boundaries.edge_strength` of parts of an image.
+    """
+
+    def __init__(self, blocks: Sequence[npt.NDArray[np.floating]]) -> None:
+        ordered = np.sort(np.concatenate([block.ravel() for block in blocks]))
+        ranks = [np.searchsorted(ordered, block) / max(1, ordered.size) for block in blocks]
+        self._between = [
+            [np.maximum(*_neighbours(rank, axis)) for axis in range(rank.ndim)] for rank in ranks
+        ]
+
+    def __call__(self, blocks: Sequence[npt.NDArray[np.integer]]) -> float:
+        """Return the agreement of classes with the edges; −∞ where there is hardly a boundary."""
+        total, count = 0.0, 0
+        for classes, between in zip(blocks, self._between, strict=True):
+            for axis, edges in enumerate(between):
+                here, there = _neighbours(classes, axis)
+                crossed = here != there
+                total += float(edges[crossed].sum())
+                count += int(np.count_nonzero(crossed))
+        return total / count if count >= FEWEST_BOUNDARY_PAIRS else -np.inf
+
+
+def _neighbours(
+    values: npt.NDArray[np.generic], axis: int
+) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
+    """Return every pixel but the last along an axis, and its neighbour."""
+    before = [slice(None)] * values.ndim
+    behind = list(before)
+    before[axis], behind[axis] = slice(None, -1), slice(1, None)
+    return values[tuple(before)], values[tuple(behind)]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """Weights of M classifiers and the log-odds by which each of K classes is favoured.
+
+    Attributes
+    ----------
+    weights : ndarray of float, shape (M,)
+        Sum 1.
+    shifts : ndarray of float, shape (K,)
+    """
+
+    weights: npt.NDArray[np.float64]
+    shifts: npt.NDArray[np.float64]
+
+    def probabilities(self, members: Floats) -> Floats:
+        """Return the probabilities (K, …) that members (M, K, …) give together."""
+        scores = self.scores(_log(members))
+        scores -= scores.max(axis=0)
+        mixed = np.exp(scores)
+        mixed *= (members > 0).any(axis=0)  # a class that nobody has a stroke of
+        probabilities: Floats = mixed / mixed.sum(axis=0)
+        return probabilities
+
+    def scores(self, logs: Floats) -> Floats:
+        """Return weighted, shifted logarithms (K, …) of those of the members (M, K, …)."""
+        scores = np.tensordot(self.weights.astype(np.float32), logs, 1)
+        scores += self.shifts.astype(np.float32).reshape(-1, *[1] * (scores.ndim - 1))
+        return scores
+
+
+def _log(members: Floats) -> Floats:
+    logs: Floats = np.log(np.clip(members, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY))
+    return logs
+
+
+def mean_of(n_members: int, n_classes: int) -> Mixture:
+    """Return the mixture in which all count alike."""
+    return Mixture(np.full(n_members, 1 / n_members), np.zeros(n_classes))
+
+
+def choose_mixture(
+    members: Sequence[Floats],
+    edges: Sequence[npt.NDArray[np.floating]],
+    adjust: bool = True,
+) -> Mixture:
+    """Return the mixture whose boundaries lie on the strongest edges.
+
+    First the best single classifier or pair of them, then, with `adjust`, the classes' shifts,
+    one after the other, and small changes of the weights.
+
+    Parameters
+    ----------
+    members : sequence of ndarray of float, shape (M, K, [Z,] Y, X)
+        Probabilities over parts of the image. Classes that nobody gives any probability stay out.
+    edges : sequence of ndarray of float, shape ([Z,] Y, X)
+        `boundaries.edge_strength` of the same parts.
+    adjust : bool
+
+    Returns
+    -------
+    Mixture
+        The mean of all where no mixture has boundaries to speak of.
+    """
+    n_members, n_classes = members[0].shape[:2]
+    present = np.flatnonzero(
+        np.any([(part > 0).any(axis=(0, *range(2, part.ndim))) for part in members], axis=0)
+    )
+    logs = [_log(part[:, present]) for part in members]
+    agreement = EdgeAgreement(edges)
+    best, best_score = mean_of(n_members, len(present)), -np.inf
+
+    def keep_best(candidates: Iterable[Mixture]) -> None:
+        nonlocal best, best_score
+        for candidate in candidates:
+            score = agreement([candidate.scores(part).argmax(axis=0) for part in logs])
+            if score > best_score:
+                best, best_score = candidate, score
+
+    keep_best(_single_and_pairs(n_members, len(present)))
+    if adjust:
+        for k in range(1, len(present)):
+            keep_best([_shifted(best, k, shift) for shift in SHIFTS])
+        for step, m, sign in itertools.product(WEIGHT_STEPS, range(n_members), (1, -1)):
+            keep_best(_reweighted(best, m, sign * step))
+    shifts = np.zeros(n_classes)
+    shifts[present] = best.shifts
+    return Mixture(best.weights, shifts)
+
+
+def _shifted(mixture: Mixture, class_: int, shift: float) -> Mixture:
+    shifts = mixture.shifts.copy()
+    shifts[class_] = shift
+    return Mixture(mixture.weights, shifts)
+
+
+def _reweighted(mixture: Mixture, member: int, change: float) -> list[Mixture]:
+    """Return the mixture with more or less of a member; none where nobody would be left."""
+    weights = mixture.weights.copy()
+    weights[member] = max(0.0, weights[member] + change)
+    return [Mixture(weights / weights.sum(), mixture.shifts)] if weights.sum() > 0 else []
+
+
+def _single_and_pairs(n_members: int, n_classes: int) -> list[Mixture]:
+    groups = [
+        group
+        for size in (1, 2)
+        for group in itertools.combinations(range(n_members), min(size, n_members))
+    ]
+    return [
+        Mixture(np.isin(np.arange(n_members), group) / len(group), np.zeros(n_classes))
+        for group in groups
+    ]

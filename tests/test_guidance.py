@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_msseg.guidance import CHANNELS, MARGIN, ODDS, REACH, Guidance, swapped
+from napari_msseg.scribbles import IGNORED_CLASS
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def strokes() -> np.ndarray:
+    strokes = np.full((40, 60), IGNORED_CLASS)
+    strokes[5, 5:15] = 0
+    strokes[30, 40:50] = 1
+    return strokes
+
+
+def everywhere(strokes: np.ndarray) -> tuple[slice, ...]:
+    return tuple(slice(0, n) for n in strokes.shape)
+
+
+def votes_of(strokes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return rng.uniform(0, 1, (ODDS.stop - ODDS.start, *strokes.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_strokes_of_the_class_are_at_one_in_the_turned_image(rng, strokes, channels):
+    image = rng.normal(0, 0.3, (channels, *strokes.shape)).astype(np.float32)
+    image[0, strokes == 1] -= 2.0  # dark is foreground
+    inputs = Guidance(image, strokes).inputs(everywhere(strokes), votes_of(strokes, rng), 1)
+    assert inputs.shape == (CHANNELS, *strokes.shape)
+    assert inputs[0][strokes == 1].mean() == pytest.approx(1, abs=0.05)
+    assert inputs[0][strokes == 0].mean() == pytest.approx(-1, abs=0.05)
+    if channels == 1:
+        np.testing.assert_allclose(inputs[1], -image[0])
+
+
+def test_asked_about_the_rest_it_is_the_same_question_turned_round(rng, strokes):
+    image = rng.normal(0, 1, (2, *strokes.shape)).astype(np.float32)
+    guidance, votes = Guidance(image, strokes), votes_of(strokes, rng)
+    about_one = guidance.inputs(everywhere(strokes), votes, 1)
+    about_zero = guidance.inputs(everywhere(strokes), 1 - votes, 0)
+    np.testing.assert_allclose(swapped(about_one), about_zero, atol=1e-5)
+    np.testing.assert_allclose(swapped(swapped(about_one)), about_one)
+
+
+def test_nearness_falls_from_one_and_ends(rng, strokes):
+    image = rng.normal(0, 1, (1, *strokes.shape)).astype(np.float32)
+    inputs = Guidance(image, strokes).inputs(everywhere(strokes), votes_of(strokes, rng), 1)
+    own, rest = inputs[ODDS.stop], inputs[ODDS.stop + 1]
+    assert (own[strokes == 1] == 1).all()
+    assert rest[5, 15] == pytest.approx(np.exp(-1 / REACH))
+    assert rest[39, 59] == 0 or np.hypot(34, 45) <= MARGIN
+
+
+def test_a_part_gets_what_the_whole_gets(rng, strokes):
+    image = rng.normal(0, 1, (1, *strokes.shape)).astype(np.float32)
+    guidance, votes = Guidance(image, strokes), votes_of(strokes, rng)
+    part = (slice(10, 35), slice(20, 60))
+    whole = guidance.inputs(everywhere(strokes), votes, 1)
+    found = guidance.inputs(part, votes[(slice(None), *part)], 1)
+    np.testing.assert_allclose(found, whole[(slice(None), *part)], atol=1e-6)
+
+
+def test_flat_images_and_single_pixels_give_finite_inputs(rng, strokes):
+    lonely = np.full(strokes.shape, IGNORED_CLASS)
+    lonely[3, 3], lonely[9, 9] = 0, 1
+    for marks in (strokes, lonely):
+        flat = np.zeros((1, *strokes.shape), np.float32)
+        inputs = Guidance(flat, marks).inputs(everywhere(marks), votes_of(marks, rng), 1)
+        assert np.isfinite(inputs).all()

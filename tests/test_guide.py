@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from napari_msseg.checkpoint import Checkpoint
+from napari_msseg.config import ModelConfig
+from napari_msseg.errors import InputError
+from napari_msseg.guide import FILES, Guide, shipped_guide
+from napari_msseg.instant import InstantClassifier
+from napari_msseg.metrics import iou
+from napari_msseg.model import MSNet
+from napari_msseg.preprocessing import normalise
+from napari_msseg.scribbles import ScribbleSnapshot
+from napari_msseg.session import Session
+from napari_msseg.volume import Volume
+
+CPU = torch.device("cpu")
+
+
+def everywhere(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(0, n) for n in shape)
+
+
+def classifier(blob, n_classes: int = 2) -> InstantClassifier:
+    shipped = shipped_guide(2)
+    assert shipped is not None
+    pixels = normalise(blob.image).data
+    return InstantClassifier(pixels, blob.scribbles, n_classes, guide=Guide(shipped, CPU))
+
+
+def test_weights_ship_and_are_small():
+    assert sorted(FILES) == [2]
+    shipped = shipped_guide(2)
+    assert shipped is not None
+    assert sum(w.numel() * w.element_size() for w in shipped.weights.values()) < 10e6
+    assert shipped_guide(3) is None
+
+
+def test_other_networks_are_no_guides():
+    other = Checkpoint.of(MSNet(ModelConfig(in_channels=1)))
+    with pytest.raises(InputError, match="1 channels"):
+        Guide(other, CPU)
+
+
+@pytest.mark.parametrize(("shape", "channels"), [((64, 64), 0), ((75, 53), 3)])
+def test_the_guided_answer_finds_a_bright_object(scene, shape, channels):
+    blob = scene(shape, channels)
+    p = classifier(blob).predict(everywhere(shape))
+    np.testing.assert_allclose(p.sum(axis=0), 1, atol=1e-5)
+    assert iou(p.argmax(axis=0), blob.truth) > 0.8
+
+
+def test_classes_without_a_stroke_keep_probability_zero(scene):
+    blob = scene((64, 64))
+    p = classifier(blob, 4).predict(everywhere((64, 64)))
+    assert (p[2:] == 0).all()
+
+
+def test_three_classes_each_get_an_answer():
+    classes = np.zeros((96, 96), np.int64)
+    classes[10:40, 10:40], classes[50:85, 45:90] = 1, 2
+    noise = np.random.default_rng(0).normal(0, 0.1, classes.shape)
+    image = Volume((classes + noise).astype(np.float32), "YX")
+    labels = np.zeros(classes.shape, np.uint8)
+    labels[5, 5:60], labels[25, 15:35], labels[65, 50:80] = 1, 2, 3
+    shipped = shipped_guide(2)
+    assert shipped is not None
+    found = InstantClassifier(
+        normalise(image).data, ScribbleSnapshot.from_labels(labels), 3, guide=Guide(shipped, CPU)
+    ).predict(everywhere(classes.shape))
+    np.testing.assert_allclose(found.sum(axis=0), 1, atol=1e-5)
+    assert (found.argmax(axis=0) == classes).mean() > 0.97
+
+
+def test_a_part_gets_nearly_what_the_whole_gets(scene):
+    blob = scene((300, 280))
+    found = classifier(blob)
+    whole = found.predict(everywhere((300, 280)))
+    part = (slice(96, 208), slice(64, 192))
+    np.testing.assert_allclose(found.predict(part), whole[(slice(None), *part)], atol=0.1)
+
+
+def test_a_guide_of_ones_own_is_checked_when_the_session_begins(scene, quick_config):
+    blob = scene((48, 48))
+    other = Checkpoint.of(MSNet(ModelConfig(in_channels=1)))
+    session = Session(blob.image, blob.scribbles, quick_config(instant=True), guide=other)
+    failed = [e for e in session.run() if type(e).__name__ == "Failed"]
+    assert "no guided network" in failed[0].message
+
+
+def test_without_a_warm_start_no_guide_is_asked(scene, quick_config, monkeypatch):
+    def refuse(ndim: int) -> None:
+        raise AssertionError("asked for the shipped weights")
+
+    monkeypatch.setattr("napari_msseg.session.shipped_guide", refuse)
+    blob = scene((48, 48))
+    config = dataclasses.replace(quick_config(instant=True), warm_start=False)
+    kinds = {type(e).__name__ for e in Session(blob.image, blob.scribbles, config).run()}
+    assert "Failed" not in kinds
+    assert "PredictionReady" in kinds

@@ -1,0 +1,1 @@
+"""Trains the weights that ship with the package; see the model card beside them."""

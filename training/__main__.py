@@ -1,0 +1,67 @@
+"""`python -m training tasks …` draws tasks, `python -m training guide …` learns from them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from napari_msseg.errors import InputError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+
+
+@app.command()
+def tasks(
+    bank: Annotated[Path, typer.Argument(help="folder to write to")],
+    kind: Annotated[str, typer.Option(help="synthetic, fluorescence or bright_field")],
+    count: Annotated[int, typer.Option(min=100)] = 1000,
+    seed: int = 0,
+    data: Annotated[Path | None, typer.Option(help="folder with the npz sets")] = None,
+) -> None:
+    """Draw tasks of a kind."""
+    from training.tasks import KINDS, write_bank
+
+    if kind not in KINDS:
+        raise InputError(f"there is no kind {kind}: choose from {', '.join(KINDS)}")
+    for done in write_bank(bank, kind, data, count, seed):
+        print(f"{kind}: {done}", flush=True)
+
+
+@app.command()
+def guide(
+    bank: Path,
+    out: Annotated[Path, typer.Option("--out", "-o")],
+    without: Annotated[list[str] | None, typer.Option(help="kinds to leave out")] = None,
+    minutes: float = 45.0,
+    seed: int = 0,
+    start: Annotated[Path | None, typer.Option(help="weights to go on from")] = None,
+    device: str = "auto",
+    threads: int = 1,
+) -> None:
+    """Train a guided network."""
+    import torch
+
+    from napari_msseg.checkpoint import Checkpoint
+    from napari_msseg.devices import choose_device
+    from training.guide import Bank, train
+    from training.tasks import KINDS
+
+    torch.set_num_threads(threads)
+    kinds = [kind for kind in KINDS if kind not in (without or [])]
+
+    def tell(words: Any) -> None:
+        print(words, flush=True)
+
+    begin = Checkpoint.load(start) if start else None
+    train(Bank(bank, kinds), 60 * minutes, seed, choose_device(device), begin, tell).save(out)
+
+
+if __name__ == "__main__":
+    try:
+        app(standalone_mode=False)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
