@@ -79,7 +79,7 @@ S2L_CODE = (
 """Modules that what is trained depends on as well."""
 OWN_CODE = (
     *(*S2L_CODE, "answers", "boundaries", "checkpoint", "guidance", "guide", "instant"),
-    *("mailbox", "mixture", "session"),
+    *("mailbox", "mixture", "pixel_classifiers", "session"),
 )
 """Modules that our answers depend on as well."""
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from napari_msseg.events import PredictionReady, SessionState, StateChanged
-from napari_msseg.instant import InstantClassifier
+from napari_msseg.instant import ROUNDS, InstantClassifier
 from napari_msseg.metrics import iou
 from napari_msseg.preprocessing import normalise
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.session import Session
+from napari_msseg.volume import Volume
 
 
 def everywhere(shape: tuple[int, ...]) -> tuple[slice, ...]:
@@ -102,3 +103,49 @@ def test_painted_pixels_show_the_class_that_was_painted(scene, quick_config):
     assert (last.classes[dense >= 0] == dense[dense >= 0]).all()
     assert isinstance(events[-1], StateChanged)
     assert events[-1].state is SessionState.FINISHED
+
+
+def test_learning_from_its_own_answer_finds_what_strokes_did_not_touch():
+    rng = np.random.default_rng(3)
+    truth = np.zeros((160, 160), np.uint8)
+    for y, x in ((20, 20), (20, 110), (100, 30), (110, 110)):
+        truth[y : y + 30, x : x + 30] = 1
+    brightness = np.where(np.arange(160) < 80, 1.0, 0.55)  # the right half is fainter
+    pixels = (truth * brightness + rng.normal(0, 0.12, truth.shape)).astype(np.float32)
+    labels = np.zeros(truth.shape, np.uint8)
+    labels[60, 5:60], labels[35, 25:45] = 1, 2
+    classifier = InstantClassifier(
+        normalise(Volume(pixels, "YX")).data, ScribbleSnapshot.from_labels(labels), 2
+    )
+    before = iou(classifier.predict(everywhere(truth.shape)).argmax(axis=0), truth)
+    while classifier.refine():
+        pass
+    after = iou(classifier.predict(everywhere(truth.shape)).argmax(axis=0), truth)
+    assert after >= before
+    assert after > 0.9
+
+
+def test_there_are_only_so_many_rounds(scene):
+    blob = scene((48, 48))
+    classifier = InstantClassifier(normalise(blob.image).data, blob.scribbles, 2)
+    assert [classifier.refine() for _ in range(ROUNDS + 2)] == [True] * ROUNDS + [False] * 2
+
+
+def test_classes_with_few_strokes_are_not_forgotten_in_learning_from_the_answer():
+    labels = np.zeros((64, 64), np.uint8)
+    labels[10, 5:60], labels[50, 5:60], labels[30, 30] = 1, 2, 3
+    pixels = np.random.default_rng(0).normal(0, 1, (64, 64)).astype(np.float32)
+    classifier = InstantClassifier(pixels[None], ScribbleSnapshot.from_labels(labels), 3)
+    classifier.refine()
+    assert (classifier.predict(everywhere((64, 64)))[2] > 0).any()
+
+
+def test_little_memory_changes_no_answer(scene, monkeypatch):
+    blob = scene((300, 280))
+    pixels = normalise(blob.image).data
+    whole = everywhere((300, 280))
+    expected = InstantClassifier(pixels, blob.scribbles, 2).predict(whole)
+    monkeypatch.setattr("napari_msseg.instant.REMEMBERED", 1)
+    found = InstantClassifier(pixels, blob.scribbles, 2)
+    np.testing.assert_allclose(found.predict(whole), expected, atol=1e-6)
+    assert len(found._known) == 1

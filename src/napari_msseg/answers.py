@@ -98,9 +98,13 @@ class Answers:
             self._unvoted = list(self._sweep)
 
     def turn(self) -> list[Region]:
-        """Return what is to be predicted now: as much of the sweep as a turn affords."""
+        """Return what is to be predicted now: as much of the sweep as a turn affords.
+
+        Before a further sweep the instant classifiers learn from their own answer, a few times.
+        """
         if not self._sweep:
-            self.restart()
+            learns = self._instant is not None and self._instant.refine()
+            self.restart(vote=learns)
         taken: list[Region] = []
         pixels = 0
         while self._sweep and pixels < PIXELS_PER_TURN:

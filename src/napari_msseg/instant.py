@@ -1,10 +1,11 @@
-"""An answer before the network has one: three cheap pixel classifiers, mixed.
+"""An answer before the network of the session has one.
 
-A linear discriminant on two Gaussian scales; a small random forest and a logistic regression on
-Gaussians, edges and blobs at several scales. How much each counts, the edges of the image decide
-(`mixture`). Their answer is the first member of the ensemble that gives pseudo-labels and that
-the user sees, and votes again whenever the strokes change; the network's predictions take over
-from there. What this bought is in docs/experiments.md.
+Three cheap pixel classifiers learn from the strokes; the edges of the image decide how much each
+counts (`mixture`), and whether a network that has seen other images (`guide`) knows better.
+Then the classifiers learn from that answer in turn: far more pixels, from all over the image,
+with boundaries on its edges. The answer is the first member of the ensemble that gives
+pseudo-labels and that the user sees, and votes again whenever the strokes change. What each part
+bought is in docs/experiments.md.
 """
 
 from __future__ import annotations
@@ -14,41 +15,34 @@ from collections import OrderedDict
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from napari_msseg.boundaries import edge_strength
+from napari_msseg.boundaries import decide, edge_strength
 from napari_msseg.guidance import Guidance
 from napari_msseg.guide import Guide
 from napari_msseg.mixture import choose_mixture
+from napari_msseg.pixel_classifiers import Features, PixelClassifiers, features_of, halo_of
 from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
-from napari_msseg.tiling import Region, Tile, grown, inside, tiles
+from napari_msseg.tiling import Region, grown, inside, tiles
 
-LINEAR_SIGMAS = (1.0, 2.5)
-FOREST_SIGMAS = {2: (1.0, 2.0, 4.0, 8.0), 3: (1.0, 2.0, 4.0)}
-TREES = 40
 SAMPLES_PER_CLASS = 3000
-"""Stroked pixels a class that are learned from, at the most."""
-TRUNCATE = 3.0
-"""Gaussians are cut off at so many standard deviations."""
-REGRESSION_STRENGTH = 0.1
-"""Inverse of the regularisation of the logistic regression."""
-MEMBERS = 3
+"""Pixels a class that are learned from, at the most: stroked ones, and answered ones."""
 BLOCK = {2: (256, 256), 3: (16, 96, 96)}
 """An image is classified, and remembered, in parts of this shape, …"""
-SAMPLE_PIXELS = 600_000
-"""… mixtures are chosen on parts of so many pixels together, …"""
+SAMPLE_PIXELS = 300_000
+"""… mixtures are chosen, and answers learned from, on parts of so many pixels together, …"""
 REMEMBERED = 100_000_000
 """… and so many probabilities are kept, at the most."""
 GUIDE_HALO = 64
 """Pixels around a part that the guide sees."""
+ROUNDS = 3
+"""Times that the classifiers learn from their own answer."""
+CERTAINTY = (0.65,)
+"""As of `boundaries.decide`, for the answer that is learned from."""
 
-Key = tuple[tuple[int, int], ...]
 Floats = npt.NDArray[np.float32]
+REFINED, GUIDED = 1, -1
+"""Whose answer is remembered, beside 0, those who know the strokes alone."""
+Key = tuple[int, tuple[tuple[int, int], ...]]
 
 
 class InstantClassifier:
@@ -65,7 +59,7 @@ class InstantClassifier:
     seed : int
     threads : int
     guide : Guide, optional
-        Refines what the classifiers say, and takes part.
+        Takes part where its boundaries lie on stronger edges.
     """
 
     def __init__(
@@ -79,37 +73,48 @@ class InstantClassifier:
     ) -> None:
         self._image = image
         self._n_classes = n_classes
+        self._threads = threads
         self._strokes = scribbles.dense()
         self._guide = guide
+        self._guidance = Guidance(image, self._strokes) if guide is not None else None
+        self._rng = np.random.default_rng(seed)
         self._known: OrderedDict[Key, npt.NDArray[np.float16]] = OrderedDict()
-        linear, forest, classes = self._training_set(scribbles, np.random.default_rng(seed))
-        present = np.unique(classes)
-        self._linear = LinearDiscriminantAnalysis(priors=np.full(len(present), 1 / len(present)))
-        # A little noise: on a flat image every stroke has the same features, and no covariance.
-        noise = np.random.default_rng(seed).normal(0, 1e-3, linear.shape)
-        self._linear.fit(linear + noise, classes)
-        self._forest = RandomForestClassifier(
-            TREES, min_samples_leaf=2, class_weight="balanced", n_jobs=threads, random_state=seed
-        )
-        self._forest.fit(forest, classes)
-        self._regression = _regression()
-        self._regression.fit(forest, classes)
-        self._choose_mixtures(np.random.default_rng(seed))
+        self._rounds = 0
+        self._stroked = self._learnable(self._strokes, self._blocks())
+        self._fits = [self._fit(*self._stroked)]
+        self._sample = self._choose_sample()
+        self._choose_mixtures()
 
-    def _choose_mixtures(self, rng: np.random.Generator) -> None:
-        """Let the edges decide: how much each classifier counts; they, the guide, or both."""
-        blocks = self._sample(rng)
-        edges = [edge_strength(self._image[(slice(None), *block)]) for block in blocks]
-        members = [self.members(block) for block in blocks]
-        self.mixture = choose_mixture(members, edges)
-        if self._guide is None:
-            return
-        self._guidance = Guidance(self._image, self._strokes)
-        both = [
-            np.stack([self.mixture.probabilities(part), self._ask_guide(block)])
-            for part, block in zip(members, blocks, strict=True)
-        ]
-        self._with_guide = choose_mixture(both, edges, adjust=False)
+    def refine(self) -> bool:
+        """Let the classifiers learn from their answer; those who know the strokes alone stay.
+
+        Boundaries of the answer are put onto edges first, so this is no mere repetition. The
+        guide stays out of it: classifiers that learned from it would be no check on it.
+
+        Returns
+        -------
+        bool
+            Whether it did: after `ROUNDS` there is nothing more to be had.
+        """
+        if self._rounds == ROUNDS:
+            return False
+        self._rounds += 1
+        answer = np.full(self._strokes.shape, IGNORED_CLASS, self._strokes.dtype)
+        for block in self._sample:
+            pixels = self._image[(slice(None), *block)]
+            mixed = self.mixture.probabilities(self.members(block))
+            answer[block] = decide(mixed, pixels, CERTAINTY, self._strokes[block])
+        features, classes = self._learnable(answer, self._sample)
+        stroked, stroked_classes = self._stroked
+        both = Features(
+            np.concatenate([stroked.linear, features.linear]),
+            np.concatenate([stroked.multiscale, features.multiscale]),
+        )
+        fit = self._fit(both, np.concatenate([stroked_classes, classes]))
+        self._fits = [self._fits[0], fit]
+        self._known = OrderedDict((k, v) for k, v in self._known.items() if k[0] != REFINED)
+        self._choose_mixtures()
+        return True
 
     def predict(self, region: Region) -> Floats:
         """Return class probabilities of a part of the image.
@@ -121,80 +126,85 @@ class InstantClassifier:
         mixed = self.mixture.probabilities(self.members(region))
         if self._guide is None:
             return mixed
-        wide = grown(region, self._strokes.shape, GUIDE_HALO)
-        guided = self._ask_guide(wide)[(slice(None), *inside(region, wide))]
-        return self._with_guide.probabilities(np.stack([mixed, guided]))
+        return self._with_guide.probabilities(np.stack([mixed, self._guided(region)]))
 
     def votes(self, region: Region) -> Floats:
-        """Return what the mixture of the classifiers says of a part, then each of them.
+        """Return what those who know the strokes alone say of a part: together, then each.
 
         Returns
         -------
         ndarray of float32, shape (4, K, *region)
         """
-        members = self.members(region)
-        return np.concatenate([self.mixture.probabilities(members)[None], members])
+        members = self.members(region)[: PixelClassifiers.COUNT]
+        return np.concatenate([self._first_mixture.probabilities(members)[None], members])
 
     def members(self, region: Region) -> Floats:
         """Return what discriminant, forest and regression say of a part of the image.
 
         Returns
         -------
-        ndarray of float32, shape (3, K, *region)
+        ndarray of float32, shape (3, K, *region), or (6, K, *region) once refined
         """
-        out = np.empty((MEMBERS, self._n_classes, *(s.stop - s.start for s in region)), np.float32)
+        count = PixelClassifiers.COUNT * len(self._fits)
+        size = (s.stop - s.start for s in region)
+        out = np.empty((count, self._n_classes, *size), np.float32)
+        everyone = (slice(None), slice(None))
         for block in self._blocks():
             common = tuple(
                 slice(max(b.start, r.start), min(b.stop, r.stop))
                 for b, r in zip(block, region, strict=True)
             )
             if all(c.start < c.stop for c in common):
-                everyone = (slice(None), slice(None))
-                found = self._block(block)[(*everyone, *inside(common, block))]
+                found = self._of_block(block)[(*everyone, *inside(common, block))]
                 out[(*everyone, *inside(common, region))] = found
         return out
 
-    def _ask_guide(self, region: Region) -> Floats:
-        assert self._guide is not None
-        return self._guide.probabilities(self._guidance, region, self.votes(region))
+    # ------------------------------------------------------------------- learning
 
-    def _block(self, block: Region) -> npt.NDArray[np.float16]:
-        """Return the members' answers (3, K, *block), computed or remembered."""
-        key = tuple((s.start, s.stop) for s in block)
-        if key not in self._known:
-            self._known[key] = self._compute(block)
-            while sum(part.size for part in self._known.values()) > REMEMBERED:
-                self._known.popitem(last=False)
-        return self._known[key]
+    def _fit(self, features: Features, classes: npt.NDArray[np.integer]) -> PixelClassifiers:
+        seed = int(self._rng.integers(2**31))
+        return PixelClassifiers(features, classes, seed, self._threads)
 
-    def _compute(self, block: Region) -> npt.NDArray[np.float16]:
-        shape = self._image.shape[1:]
-        size = tuple(s.stop - s.start for s in block)
-        cut = next(tiles(shape, size, self._halo, 1, within=block))
-        linear, forest = self._features(cut)
-        rows = forest.reshape(-1, forest.shape[-1])
-        answers = (
-            self._linear.predict_proba(linear.reshape(-1, linear.shape[-1])),
-            self._forest.predict_proba(rows),
-            self._regression.predict_proba(rows),
+    def _learnable(
+        self, classes: npt.NDArray[np.integer], blocks: list[Region]
+    ) -> tuple[Features, npt.NDArray[np.integer]]:
+        """Draw up to `SAMPLES_PER_CLASS` pixels of every class; return features and classes."""
+        chosen = np.zeros(classes.shape, bool)
+        for k in range(self._n_classes):
+            of_class = np.flatnonzero(classes == k)
+            chosen.flat[self._rng.permutation(of_class)[:SAMPLES_PER_CLASS]] = True
+        rows, known = [], []
+        for block in blocks:
+            here = np.nonzero(chosen[block])
+            if len(here[0]):
+                rows.append(self._features(block)[here])
+                known.append(classes[block][here])
+        features = Features(
+            np.concatenate([row.linear for row in rows]),
+            np.concatenate([row.multiscale for row in rows]),
         )
-        return np.stack([self._spread(p, size) for p in answers]).astype(np.float16)
+        return features, np.concatenate(known)
 
-    def _spread(self, probabilities: Floats, size: tuple[int, ...]) -> Floats:
-        """Turn (pixels, present classes) into (K, *size): 0 for classes without a stroke."""
-        out = np.zeros((self._n_classes, len(probabilities)), np.float32)
-        out[self._forest.classes_] = probabilities.T
-        return out.reshape(self._n_classes, *size)
+    def _choose_mixtures(self) -> None:
+        """Let the edges decide: how much each classifier counts; they, the guide, or both."""
+        edges = [edge_strength(self._image[(slice(None), *block)]) for block in self._sample]
+        members = [self.members(block) for block in self._sample]
+        self.mixture = choose_mixture(members, edges)
+        if not self._rounds:
+            self._first_mixture = self.mixture
+        if self._guide is None:
+            return
+        both = [
+            np.stack([self.mixture.probabilities(part), self._guided(block)])
+            for part, block in zip(members, self._sample, strict=True)
+        ]
+        self._with_guide = choose_mixture(both, edges, adjust=False)
 
-    def _blocks(self) -> list[Region]:
-        shape = self._strokes.shape
-        return [tile.target for tile in tiles(shape, BLOCK[len(shape)], 0, 1)]
-
-    def _sample(self, rng: np.random.Generator) -> list[Region]:
-        """Return parts of the image to choose mixtures on: all, or some, with strokes first."""
+    def _choose_sample(self) -> list[Region]:
+        """Return all parts of the image, or some, those with strokes first."""
         blocks = self._blocks()
         painted = self._strokes != IGNORED_CLASS
-        order = rng.permutation(len(blocks))
+        order = self._rng.permutation(len(blocks))
         chosen: list[Region] = []
         pixels = 0
         for i in sorted(order, key=lambda i: not painted[blocks[i]].any()):
@@ -204,78 +214,47 @@ class InstantClassifier:
             chosen.append(blocks[i])
         return chosen
 
-    @property
-    def _halo(self) -> int:
-        return round(TRUNCATE * max(self._sigmas)) + 2
+    # ------------------------------------------------------------------ answering
 
-    @property
-    def _sigmas(self) -> tuple[float, ...]:
-        return FOREST_SIGMAS[self._image.ndim - 1]
+    def _guided(self, region: Region) -> Floats:
+        """Return what the guide says (K, *region), computed or remembered."""
+        key = (GUIDED, _corners(region))
+        if key not in self._known:
+            assert self._guide is not None
+            assert self._guidance is not None
+            wide = grown(region, self._strokes.shape, GUIDE_HALO)
+            found = self._guide.probabilities(self._guidance, wide, self.votes(wide))
+            self._remember(key, found[(slice(None), *inside(region, wide))])
+        return self._known[key].astype(np.float32)
 
-    def _training_set(
-        self, scribbles: ScribbleSnapshot, rng: np.random.Generator
-    ) -> tuple[Floats, Floats, npt.NDArray[np.uint8]]:
-        """Return features and classes of stroked pixels, computed tile by tile."""
-        chosen = self._choose(scribbles, rng)
-        positions = np.array(np.unravel_index(scribbles.indices[chosen], scribbles.shape))
-        classes = scribbles.classes[chosen]
-        linear: list[Floats] = []
-        forest: list[Floats] = []
-        order: list[npt.NDArray[np.uint8]] = []
-        block = {2: (512, 512), 3: (32, 128, 128)}[len(scribbles.shape)]
-        for tile in tiles(scribbles.shape, block, self._halo, 1):
-            start = np.array([[s.start] for s in tile.target])
-            stop = np.array([[s.stop] for s in tile.target])
-            inside = np.flatnonzero(((positions >= start) & (positions < stop)).all(axis=0))
-            if not inside.size:
-                continue
-            here = tuple(positions[:, inside] - start)
-            for rows, features in zip((linear, forest), self._features(tile), strict=True):
-                rows.append(features[here])
-            order.append(classes[inside])
-        return np.concatenate(linear), np.concatenate(forest), np.concatenate(order)
+    def _remember(self, key: Key, answer: Floats) -> None:
+        """Keep an answer; older ones go where it becomes too much."""
+        self._known[key] = answer.astype(np.float16)
+        while len(self._known) > 1 and sum(a.size for a in self._known.values()) > REMEMBERED:
+            self._known.popitem(last=False)
 
-    @staticmethod
-    def _choose(scribbles: ScribbleSnapshot, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """Draw up to `SAMPLES_PER_CLASS` painted pixels of every class."""
-        drawn = [
-            rng.permutation(np.flatnonzero(scribbles.classes == k))[:SAMPLES_PER_CLASS]
-            for k in range(scribbles.n_classes)
-        ]
-        return np.concatenate(drawn)
+    def _of_block(self, block: Region) -> npt.NDArray[np.float16]:
+        """Return the members' answers, computed or remembered."""
+        answers, features = [], None
+        for number, fit in enumerate(self._fits):
+            key = (number, _corners(block))
+            if key not in self._known:
+                features = features or self._features(block)
+                self._remember(key, fit.probabilities(features, self._n_classes))
+            answers.append(self._known[key])
+        return np.concatenate(answers)
 
-    def _features(self, tile: Tile) -> tuple[Floats, Floats]:
-        """Return the features (*target, F) of the discriminant and of the forest."""
-        linear, forest = [], []
-        for channel in self._image[(slice(None), *tile.source)]:
-            for sigma in LINEAR_SIGMAS:
-                linear.append(_smooth(channel, sigma)[tile.inner])
-            finer = channel
-            forest.append(channel[tile.inner])
-            for sigma in self._sigmas:
-                smooth = _smooth(channel, sigma)
-                forest.append(smooth[tile.inner])
-                forest.append(_gradient(smooth)[tile.inner])
-                forest.append((finer - smooth)[tile.inner])  # blobs between two scales
-                finer = smooth
-        return np.stack(linear, axis=-1), np.stack(forest, axis=-1)
+    def _features(self, block: Region) -> Features:
+        shape = self._strokes.shape
+        size = tuple(s.stop - s.start for s in block)
+        return features_of(
+            self._image, next(tiles(shape, size, halo_of(len(shape)), 1, within=block))
+        )
+
+    def _blocks(self) -> list[Region]:
+        shape = self._strokes.shape
+        return [tile.target for tile in tiles(shape, BLOCK[len(shape)], 0, 1)]
 
 
-def _regression() -> Pipeline:
-    """Return a logistic regression on standardised features; every class weighs the same."""
-    last = LogisticRegression(C=REGRESSION_STRENGTH, class_weight="balanced", max_iter=200)
-    return make_pipeline(StandardScaler(), last)
-
-
-def _smooth(channel: Floats, sigma: float) -> Floats:
-    smooth: Floats = ndimage.gaussian_filter(channel, sigma, mode="nearest", truncate=TRUNCATE)
-    return smooth
-
-
-def _gradient(image: Floats) -> Floats:
-    """Return the gradient magnitude; an axis of one pixel has no gradient."""
-    parts = [np.gradient(image, axis=axis) for axis, n in enumerate(image.shape) if n > 1] or [
-        np.zeros_like(image)
-    ]
-    magnitude: Floats = np.sqrt(sum(p * p for p in parts)).astype(np.float32)
-    return magnitude
+def _corners(region: Region) -> tuple[tuple[int, int], ...]:
+    return tuple((s.start, s.stop) for s in region)
