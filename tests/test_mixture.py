@@ -66,14 +66,16 @@ def test_who_puts_boundaries_onto_edges_is_chosen(shape):
     truth = disc(shape, 8)
     members = np.stack([sure_of(disc(shape, 4)), sure_of(truth), sure_of(disc(shape, 12))])
     edges = edge_strength(truth[None].astype(np.float32))
-    mixture = choose_mixture([members], [edges])
+    mixture = choose_mixture([members], EdgeAgreement([edges]))
     assert (mixture.probabilities(members).argmax(axis=0) == truth).all()
 
 
 def test_without_adjustments_it_is_one_or_two_of_them():
     truth = disc((64, 64), 8)
     members = np.stack([sure_of(disc((64, 64), r)) for r in (6, 8, 10)])
-    mixture = choose_mixture([members], [edge_strength(truth[None].astype(np.float32))], False)
+    mixture = choose_mixture(
+        [members], EdgeAgreement([edge_strength(truth[None].astype(np.float32))]), adjust=False
+    )
     assert sorted(mixture.weights.tolist()) in ([0, 0, 1], [0, 0.5, 0.5])
     assert not mixture.shifts.any()
 
@@ -84,7 +86,7 @@ def test_a_class_is_favoured_where_that_moves_its_boundary_to_the_edge():
     p = 1 / (1 + np.exp((distance - 7).clip(-20, 20) / 2))  # a fuzzy disc, too small
     member = np.stack([1 - p, p]).astype(np.float32)[None]
     edges = edge_strength((distance < 10)[None].astype(np.float32))
-    mixture = choose_mixture([member], [edges])
+    mixture = choose_mixture([member], EdgeAgreement([edges]))
     assert mixture.shifts[1] > 0
     found = mixture.probabilities(member).argmax(axis=0)
     assert abs(int(found.sum()) - int((distance < 10).sum())) < 40
@@ -92,7 +94,7 @@ def test_a_class_is_favoured_where_that_moves_its_boundary_to_the_edge():
 
 def test_without_edges_all_count_alike():
     members = np.stack([sure_of(np.zeros((32, 32), bool)), sure_of(np.zeros((32, 32), bool))])
-    mixture = choose_mixture([members], [np.zeros((32, 32))])
+    mixture = choose_mixture([members], EdgeAgreement([np.zeros((32, 32))]))
     np.testing.assert_allclose(mixture.weights, 0.5)
     np.testing.assert_allclose(mixture.shifts, 0)
 
@@ -101,7 +103,9 @@ def test_classes_without_a_stroke_keep_probability_zero():
     truth = disc((48, 48), 10)
     member = np.zeros((1, 4, 48, 48), np.float32)
     member[0, [0, 3]] = sure_of(truth)
-    mixture = choose_mixture([member], [edge_strength(truth[None].astype(np.float32))])
+    mixture = choose_mixture(
+        [member], EdgeAgreement([edge_strength(truth[None].astype(np.float32))])
+    )
     p = mixture.probabilities(member)
     assert mixture.shifts.shape == (4,)
     assert (p[[1, 2]] == 0).all()
@@ -115,7 +119,7 @@ def test_three_classes_are_told_apart_by_their_edges():
     wrong = disc(shape, 26).astype(int) + disc(shape, 5)
     members = np.stack([np.eye(3)[t].transpose(2, 0, 1) * 0.8 + 0.07 for t in (wrong, truth)])
     edges = edge_strength(truth[None].astype(np.float32))
-    mixture = choose_mixture([members.astype(np.float32)], [edges])
+    mixture = choose_mixture([members.astype(np.float32)], EdgeAgreement([edges]))
     assert (mixture.probabilities(members.astype(np.float32)).argmax(axis=0) == truth).all()
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from napari_msseg.boundaries import decide, edge_strength
 from napari_msseg.guidance import Guidance
 from napari_msseg.guide import Guide
-from napari_msseg.mixture import choose_mixture
+from napari_msseg.mixture import EdgeAgreement, choose_mixture
 from napari_msseg.pixel_classifiers import Features, PixelClassifiers, features_of, halo_of
 from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
 from napari_msseg.tiling import Region, grown, inside, tiles
@@ -32,8 +33,8 @@ SAMPLE_PIXELS = 300_000
 """… mixtures are chosen, and answers learned from, on parts of so many pixels together, …"""
 REMEMBERED = 100_000_000
 """… and so many probabilities are kept, at the most."""
-GUIDE_HALO = 64
-"""Pixels around a part that the guide sees."""
+GUIDE_BLOCK, GUIDE_HALO = {2: (512, 512), 3: (32, 96, 96)}, 64
+"""The guide answers parts of this shape, and sees so many pixels around them."""
 ROUNDS = 3
 """Times that the classifiers learn from their own answer."""
 CERTAINTY = (0.65,)
@@ -83,6 +84,9 @@ class InstantClassifier:
         self._stroked = self._learnable(self._strokes, self._blocks())
         self._fits = [self._fit(*self._stroked)]
         self._sample = self._choose_sample()
+        self._agreement = EdgeAgreement(
+            [edge_strength(image[(slice(None), *block)]) for block in self._sample]
+        )
         self._choose_mixtures()
 
     def refine(self) -> bool:
@@ -145,18 +149,31 @@ class InstantClassifier:
         -------
         ndarray of float32, shape (3, K, *region), or (6, K, *region) once refined
         """
-        count = PixelClassifiers.COUNT * len(self._fits)
-        size = (s.stop - s.start for s in region)
-        out = np.empty((count, self._n_classes, *size), np.float32)
-        everyone = (slice(None), slice(None))
-        for block in self._blocks():
+        return self._together(region, BLOCK, self._of_block)
+
+    def _together(
+        self,
+        region: Region,
+        part: dict[int, tuple[int, ...]],
+        answer: Callable[[Region], npt.NDArray[np.float16]],
+    ) -> Floats:
+        """Put the answers (…, *part) of all parts that a region touches together."""
+        out: Floats | None = None
+        shape = self._strokes.shape
+        for tile in tiles(shape, part[len(shape)], 0, 1):
             common = tuple(
-                slice(max(b.start, r.start), min(b.stop, r.stop))
-                for b, r in zip(block, region, strict=True)
+                slice(max(t.start, r.start), min(t.stop, r.stop))
+                for t, r in zip(tile.target, region, strict=True)
             )
             if all(c.start < c.stop for c in common):
-                found = self._of_block(block)[(*everyone, *inside(common, block))]
-                out[(*everyone, *inside(common, region))] = found
+                whole = answer(tile.target)
+                kinds = whole.shape[: -len(shape)]
+                everything = (slice(None),) * len(kinds)
+                if out is None:
+                    out = np.empty((*kinds, *(s.stop - s.start for s in region)), np.float32)
+                found = whole[(*everything, *inside(common, tile.target))]
+                out[(*everything, *inside(common, region))] = found
+        assert out is not None  # regions are not empty
         return out
 
     # ------------------------------------------------------------------- learning
@@ -187,9 +204,8 @@ class InstantClassifier:
 
     def _choose_mixtures(self) -> None:
         """Let the edges decide: how much each classifier counts; they, the guide, or both."""
-        edges = [edge_strength(self._image[(slice(None), *block)]) for block in self._sample]
         members = [self.members(block) for block in self._sample]
-        self.mixture = choose_mixture(members, edges)
+        self.mixture = choose_mixture(members, self._agreement)
         if not self._rounds:
             self._first_mixture = self.mixture
         if self._guide is None:
@@ -198,7 +214,7 @@ class InstantClassifier:
             np.stack([self.mixture.probabilities(part), self._guided(block)])
             for part, block in zip(members, self._sample, strict=True)
         ]
-        self._with_guide = choose_mixture(both, edges, adjust=False)
+        self._with_guide = choose_mixture(both, self._agreement, adjust=False)
 
     def _choose_sample(self) -> list[Region]:
         """Return all parts of the image, or some, those with strokes first."""
@@ -217,15 +233,19 @@ class InstantClassifier:
     # ------------------------------------------------------------------ answering
 
     def _guided(self, region: Region) -> Floats:
-        """Return what the guide says (K, *region), computed or remembered."""
-        key = (GUIDED, _corners(region))
+        """Return what the guide says (K, *region)."""
+        return self._together(region, GUIDE_BLOCK, self._guided_block)
+
+    def _guided_block(self, block: Region) -> npt.NDArray[np.float16]:
+        """Return what the guide says of a part of its own size, computed or remembered."""
+        key = (GUIDED, _corners(block))
         if key not in self._known:
             assert self._guide is not None
             assert self._guidance is not None
-            wide = grown(region, self._strokes.shape, GUIDE_HALO)
+            wide = grown(block, self._strokes.shape, GUIDE_HALO)
             found = self._guide.probabilities(self._guidance, wide, self.votes(wide))
-            self._remember(key, found[(slice(None), *inside(region, wide))])
-        return self._known[key].astype(np.float32)
+            self._remember(key, found[(slice(None), *inside(block, wide))])
+        return self._known[key]
 
     def _remember(self, key: Key, answer: Floats) -> None:
         """Keep an answer; older ones go where it becomes too much."""

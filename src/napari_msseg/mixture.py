@@ -109,9 +109,7 @@ def mean_of(n_members: int, n_classes: int) -> Mixture:
 
 
 def choose_mixture(
-    members: Sequence[Floats],
-    edges: Sequence[npt.NDArray[np.floating]],
-    adjust: bool = True,
+    members: Sequence[Floats], agreement: EdgeAgreement, adjust: bool = True
 ) -> Mixture:
     """Return the mixture whose boundaries lie on the strongest edges.
 
@@ -122,8 +120,8 @@ def choose_mixture(
     ----------
     members : sequence of ndarray of float, shape (M, K, [Z,] Y, X)
         Probabilities over parts of the image. Classes that nobody gives any probability stay out.
-    edges : sequence of ndarray of float, shape ([Z,] Y, X)
-        `boundaries.edge_strength` of the same parts.
+    agreement : EdgeAgreement
+        Of the same parts.
     adjust : bool
 
     Returns
@@ -136,7 +134,6 @@ def choose_mixture(
         np.any([(part > 0).any(axis=(0, *range(2, part.ndim))) for part in members], axis=0)
     )
     logs = [_log(part[:, present]) for part in members]
-    agreement = EdgeAgreement(edges)
     best, best_score = mean_of(n_members, len(present)), -np.inf
 
     def keep_best(candidates: Iterable[Mixture]) -> None:
