@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from napari_msseg.boundaries import edge_strength
-from napari_msseg.mixture import EdgeAgreement, Mixture, choose_mixture, mean_of
+from napari_msseg.mixture import MOST_WRONG, EdgeAgreement, Mixture, choose_mixture, mean_of
+from napari_msseg.scribbles import IGNORED_CLASS
 
 
 @pytest.fixture
@@ -54,6 +55,25 @@ def test_parts_of_an_image_count_by_their_boundaries(rng):
     whole = EdgeAgreement([edges])([classes])
     cut = EdgeAgreement([edges[:20], edges[20:]])([classes[:20], classes[20:]])
     assert cut == pytest.approx(whole, rel=0.02)  # the pairs across the cut are missing
+
+
+def test_who_contradicts_the_strokes_of_a_class_comes_last():
+    truth, smaller = disc((64, 64), 9).astype(int), disc((64, 64), 5).astype(int)
+    edges = edge_strength(truth[None].astype(np.float32))
+    strokes = np.full((64, 64), IGNORED_CLASS)
+    strokes[5, 5:30], strokes[32, 25:40] = 0, 1
+    agreement = EdgeAgreement([edges], [strokes])
+    assert agreement([truth]) == EdgeAgreement([edges])([truth])
+    assert agreement([1 - truth]) == pytest.approx(agreement([truth]) - 1)  # the same boundary
+    assert agreement([smaller]) < 0 or (smaller[32, 25:40] == 1).mean() >= 1 - MOST_WRONG
+
+
+def test_a_few_slips_of_the_hand_change_nothing():
+    truth = disc((64, 64), 9).astype(int)
+    edges = edge_strength(truth[None].astype(np.float32))
+    strokes = np.full((64, 64), IGNORED_CLASS)
+    strokes[5, 5:30], strokes[32, 22:40] = 0, 1  # the first two pixels lie outside
+    assert EdgeAgreement([edges], [strokes])([truth]) == EdgeAgreement([edges])([truth])
 
 
 def test_without_boundaries_nothing_is_said():

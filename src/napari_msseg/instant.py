@@ -85,7 +85,8 @@ class InstantClassifier:
         self._fits = [self._fit(*self._stroked)]
         self._sample = self._choose_sample()
         self._agreement = EdgeAgreement(
-            [edge_strength(image[(slice(None), *block)]) for block in self._sample]
+            [edge_strength(image[(slice(None), *block)]) for block in self._sample],
+            [self._strokes[block] for block in self._sample],
         )
         self._choose_mixtures()
 

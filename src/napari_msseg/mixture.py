@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from napari_msseg.scribbles import IGNORED_CLASS
+
 LEAST_PROBABILITY = 0.01
 """Log-odds are cut off here: nobody's certainty may outvote everybody else."""
 SHIFTS = np.arange(-2.0, 2.01, 0.5)
@@ -23,6 +25,8 @@ SHIFTS = np.arange(-2.0, 2.01, 0.5)
 WEIGHT_STEPS = (0.25, 0.125)
 FEWEST_BOUNDARY_PAIRS = 20
 """Shorter boundaries lie on edges by chance."""
+MOST_WRONG = 0.25
+"""Share of the strokes of a class that a mixture may contradict: fewer may be slips of the hand."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -37,9 +41,18 @@ class EdgeAgreement:
     ----------
     blocks : sequence of ndarray of float, shape ([Z,] Y, X)
         `boundaries.edge_strength` of parts of an image.
+    strokes : sequence of ndarray of int, of the same shapes, optional
+        Painted classes, `IGNORED_CLASS` elsewhere. Who gets more than `MOST_WRONG` of the strokes
+        of a class wrong comes after all others, however well boundaries lie.
     """
 
-    def __init__(self, blocks: Sequence[npt.NDArray[np.floating]]) -> None:
+    def __init__(
+        self,
+        blocks: Sequence[npt.NDArray[np.floating]],
+        strokes: Sequence[npt.NDArray[np.integer]] = (),
+    ) -> None:
+        self._painted = [np.nonzero(part != IGNORED_CLASS) for part in strokes]
+        self._wanted = [part[at] for part, at in zip(strokes, self._painted, strict=True)]
         ordered = np.sort(np.concatenate([block.ravel() for block in blocks]))
         ranks = [np.searchsorted(ordered, block) / max(1, ordered.size) for block in blocks]
         self._between = [
@@ -47,7 +60,10 @@ class EdgeAgreement:
         ]
 
     def __call__(self, blocks: Sequence[npt.NDArray[np.integer]]) -> float:
-        """Return the agreement of classes with the edges; −∞ where there is hardly a boundary."""
+        """Return the agreement of classes with the edges; −∞ where there is hardly a boundary.
+
+        Less 1 where they contradict the strokes.
+        """
         total, count = 0.0, 0
         for classes, between in zip(blocks, self._between, strict=True):
             for axis, edges in enumerate(between):
@@ -55,7 +71,17 @@ class EdgeAgreement:
                 crossed = here != there
                 total += float(edges[crossed].sum())
                 count += int(np.count_nonzero(crossed))
-        return total / count if count >= FEWEST_BOUNDARY_PAIRS else -np.inf
+        if count < FEWEST_BOUNDARY_PAIRS:
+            return -np.inf
+        return total / count - self._contradicts_strokes(blocks)
+
+    def _contradicts_strokes(self, blocks: Sequence[npt.NDArray[np.integer]]) -> bool:
+        if not self._painted:
+            return False
+        found = np.concatenate([part[at] for part, at in zip(blocks, self._painted, strict=True)])
+        wanted = np.concatenate(self._wanted)
+        wrong = (np.mean(found[wanted == k] != k) for k in np.unique(wanted))
+        return any(share > MOST_WRONG for share in wrong)
 
 
 def _neighbours(
@@ -139,7 +165,7 @@ def choose_mixture(
     def keep_best(candidates: Iterable[Mixture]) -> None:
         nonlocal best, best_score
         for candidate in candidates:
-            score = agreement([candidate.scores(part).argmax(axis=0) for part in logs])
+            score = agreement([present[candidate.scores(part).argmax(axis=0)] for part in logs])
             if score > best_score:
                 best, best_score = candidate, score
 
