@@ -125,10 +125,22 @@ def test_learning_from_its_own_answer_finds_what_strokes_did_not_touch():
     assert after > 0.9
 
 
-def test_there_are_only_so_many_rounds(scene):
-    blob = scene((48, 48))
+@pytest.mark.parametrize("shape", [(48, 48), (12, 40, 40)])
+def test_there_are_only_so_many_rounds(scene, shape):
+    blob, count = scene(shape), ROUNDS[len(shape)]
     classifier = InstantClassifier(normalise(blob.image).data, blob.scribbles, 2)
-    assert [classifier.refine() for _ in range(ROUNDS + 2)] == [True] * ROUNDS + [False] * 2
+    assert [classifier.refine() for _ in range(count + 2)] == [True] * count + [False] * 2
+
+
+def test_in_volumes_edges_have_no_say(scene):
+    blob = scene((12, 40, 40))
+    classifier = InstantClassifier(normalise(blob.image).data, blob.scribbles, 2)
+    linear, forest, _ = classifier.members(everywhere((12, 40, 40)))
+    odds = sum(
+        np.log(np.clip(p[1], 0.01, 0.99) / np.clip(p[0], 0.01, 0.99)) for p in (linear, forest)
+    )
+    found = classifier.predict(everywhere((12, 40, 40)))[1]
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-odds / 2)), atol=1e-3)
 
 
 def test_classes_with_few_strokes_are_not_forgotten_in_learning_from_the_answer():

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from napari_msseg.boundaries import decide, edge_strength
 from napari_msseg.guidance import Guidance
 from napari_msseg.guide import Guide
-from napari_msseg.mixture import EdgeAgreement, choose_mixture
+from napari_msseg.mixture import EdgeAgreement, Mixture, choose_mixture
 from napari_msseg.pixel_classifiers import Features, PixelClassifiers, features_of, halo_of
 from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
 from napari_msseg.tiling import Region, grown, inside, tiles
@@ -35,8 +35,11 @@ REMEMBERED = 100_000_000
 """… and so many probabilities are kept, at the most."""
 GUIDE_BLOCK, GUIDE_HALO = {2: (512, 512), 3: (32, 96, 96)}, 64
 """The guide answers parts of this shape, and sees so many pixels around them."""
-ROUNDS = 3
-"""Times that the classifiers learn from their own answer."""
+ROUNDS = {2: 3, 3: 0}
+"""Times that the classifiers learn from their own answer: in volumes never."""
+VOLUME_WEIGHTS = (0.5, 0.5, 0.0)
+"""Of discriminant, forest and regression in volumes. What somebody segments in an MR volume is
+rarely what has the strongest edges there: chosen by edges, answers were worse."""
 CERTAINTY = (0.65,)
 """As of `boundaries.decide`, for the answer that is learned from."""
 
@@ -83,6 +86,10 @@ class InstantClassifier:
         self._rounds = 0
         self._stroked = self._learnable(self._strokes, self._blocks())
         self._fits = [self._fit(*self._stroked)]
+        if self._strokes.ndim == 3:
+            self.mixture = Mixture(np.array(VOLUME_WEIGHTS), np.zeros(n_classes))
+            self._first_mixture = self.mixture
+            return
         self._sample = self._choose_sample()
         self._agreement = EdgeAgreement(
             [edge_strength(image[(slice(None), *block)]) for block in self._sample],
@@ -101,7 +108,7 @@ class InstantClassifier:
         bool
             Whether it did: after `ROUNDS` there is nothing more to be had.
         """
-        if self._rounds == ROUNDS:
+        if self._rounds == ROUNDS[self._strokes.ndim]:
             return False
         self._rounds += 1
         answer = np.full(self._strokes.shape, IGNORED_CLASS, self._strokes.dtype)
