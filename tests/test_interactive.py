@@ -20,8 +20,14 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import __main__ as command_line  # noqa: E402
 from benchmarks import interactive, simulated_user  # noqa: E402
-from benchmarks.interactive import OURS, compare, lowest_tenth, verdicts  # noqa: E402
 from benchmarks.interactive_peers import Canvas, UNet, parameters, run_convpaint  # noqa: E402
+from benchmarks.interactive_tables import (  # noqa: E402
+    FLAT_SETS,
+    OURS,
+    compare,
+    lowest_tenth,
+    verdicts,
+)
 from benchmarks.segment import Item  # noqa: E402
 from benchmarks.simulated_user import (  # noqa: E402
     LENGTH,
@@ -129,7 +135,7 @@ def run_of(lead: float, sets: tuple[str, ...], images: int = 7, slower: float = 
     ],
 )
 def test_every_goal_is_judged_on_a_whole_run(lead, met):
-    found = {goal: verdict for goal, _, verdict in verdicts(run_of(lead, interactive.FLAT_SETS))}
+    found = {goal: verdict for goal, _, verdict in verdicts(run_of(lead, FLAT_SETS))}
     judged = {g.rsplit(" ", 1)[1].lstrip("+"): v for g, v in found.items() if "within" not in g}
     assert judged == met
     assert [v for g, v in found.items() if "within" in g] == [True, True]
