@@ -161,3 +161,16 @@ def test_little_memory_changes_no_answer(scene, monkeypatch):
     found = InstantClassifier(pixels, blob.scribbles, 2)
     np.testing.assert_allclose(found.predict(whole), expected, atol=1e-6)
     assert len(found._known) == 1
+
+
+def test_one_more_stroke_does_not_wreck_what_was_right(scene):
+    blob = scene((96, 96))
+    pixels = normalise(blob.image).data
+    whole = everywhere((96, 96))
+    first = InstantClassifier(pixels, blob.scribbles, 2)
+    was_right = (first.predict(whole).argmax(axis=0) == blob.truth) & (blob.labels == 0)
+    labels = blob.labels.copy()
+    labels[2:4, 2:40] = 1
+    then = InstantClassifier(pixels, ScribbleSnapshot.from_labels(labels), 2, before=first)
+    right = then.predict(whole).argmax(axis=0) == blob.truth
+    assert right[was_right].mean() > 0.98

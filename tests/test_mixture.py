@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from napari_msseg.boundaries import edge_strength
-from napari_msseg.mixture import MOST_WRONG, EdgeAgreement, Mixture, choose_mixture, mean_of
+from napari_msseg.mixture import (
+    LEAST_SHARE,
+    MOST_WRONG,
+    STEADINESS,
+    EdgeAgreement,
+    Mixture,
+    choose_mixture,
+    mean_of,
+)
 from napari_msseg.scribbles import IGNORED_CLASS
 
 
@@ -74,6 +82,23 @@ def test_a_few_slips_of_the_hand_change_nothing():
     strokes = np.full((64, 64), IGNORED_CLASS)
     strokes[5, 5:30], strokes[32, 22:40] = 0, 1  # the first two pixels lie outside
     assert EdgeAgreement([edges], [strokes])([truth]) == EdgeAgreement([edges])([truth])
+
+
+def test_areas_do_not_change_without_need():
+    truth, smaller = disc((64, 64), 12).astype(int), disc((64, 64), 11).astype(int)
+    edges = edge_strength(truth[None].astype(np.float32))
+    free, held = EdgeAgreement([edges]), EdgeAgreement([edges], before=[smaller])
+    assert held([smaller]) == free([smaller])
+    cost = free([truth]) - held([truth])
+    ratio = (truth.mean() + LEAST_SHARE) / (smaller.mean() + LEAST_SHARE)
+    assert cost == pytest.approx(STEADINESS * np.log(ratio))
+
+
+def test_a_class_that_is_new_may_come():
+    truth = disc((64, 64), 12).astype(int)
+    with_new = np.where(disc((64, 64), 5), 2, truth)
+    edges = edge_strength(truth[None].astype(np.float32))
+    assert np.isfinite(EdgeAgreement([edges], before=[truth])([with_new]))
 
 
 def test_without_boundaries_nothing_is_said():

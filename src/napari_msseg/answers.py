@@ -88,6 +88,7 @@ class Answers:
                 self._seed,
                 torch.get_num_threads(),
                 self._guide,
+                self._instant,
             )
             self.restart(vote=True)
 

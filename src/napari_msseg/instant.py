@@ -64,6 +64,8 @@ class InstantClassifier:
     threads : int
     guide : Guide, optional
         Takes part where its boundaries lie on stronger edges.
+    before : InstantClassifier, optional
+        Of the strokes before these: its answer is not given up without need.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class InstantClassifier:
         seed: int = 0,
         threads: int = 1,
         guide: Guide | None = None,
+        before: InstantClassifier | None = None,
     ) -> None:
         self._image = image
         self._n_classes = n_classes
@@ -94,6 +97,7 @@ class InstantClassifier:
         self._agreement = EdgeAgreement(
             [edge_strength(image[(slice(None), *block)]) for block in self._sample],
             [self._strokes[block] for block in self._sample],
+            [before.predict(block).argmax(axis=0) for block in self._sample] if before else [],
         )
         self._choose_mixtures()
 

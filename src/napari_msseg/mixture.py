@@ -25,6 +25,10 @@ SHIFTS = np.arange(-2.0, 2.01, 0.5)
 WEIGHT_STEPS = (0.25, 0.125)
 FEWEST_BOUNDARY_PAIRS = 20
 """Shorter boundaries lie on edges by chance."""
+STEADINESS = 0.03
+"""Agreement that a change of a class's area by a factor of e against the answer before costs."""
+LEAST_SHARE = 1e-3
+"""Of the pixels: changes of smaller areas hardly count."""
 MOST_WRONG = 0.25
 """Share of the strokes of a class that a mixture may contradict: fewer may be slips of the hand."""
 
@@ -44,13 +48,17 @@ class EdgeAgreement:
     strokes : sequence of ndarray of int, of the same shapes, optional
         Painted classes, `IGNORED_CLASS` elsewhere. Who gets more than `MOST_WRONG` of the strokes
         of a class wrong comes after all others, however well boundaries lie.
+    before : sequence of ndarray of int, of the same shapes, optional
+        The answer before these strokes: areas should not change much without need.
     """
 
     def __init__(
         self,
         blocks: Sequence[npt.NDArray[np.floating]],
         strokes: Sequence[npt.NDArray[np.integer]] = (),
+        before: Sequence[npt.NDArray[np.integer]] = (),
     ) -> None:
+        self._before = _shares(before)
         self._painted = [np.nonzero(part != IGNORED_CLASS) for part in strokes]
         self._wanted = [part[at] for part, at in zip(strokes, self._painted, strict=True)]
         ordered = np.sort(np.concatenate([block.ravel() for block in blocks]))
@@ -62,7 +70,7 @@ class EdgeAgreement:
     def __call__(self, blocks: Sequence[npt.NDArray[np.integer]]) -> float:
         """Return the agreement of classes with the edges; −∞ where there is hardly a boundary.
 
-        Less 1 where they contradict the strokes.
+        Less 1 where they contradict the strokes, and a little where areas are not what they were.
         """
         total, count = 0.0, 0
         for classes, between in zip(blocks, self._between, strict=True):
@@ -73,7 +81,16 @@ class EdgeAgreement:
                 count += int(np.count_nonzero(crossed))
         if count < FEWEST_BOUNDARY_PAIRS:
             return -np.inf
-        return total / count - self._contradicts_strokes(blocks)
+        return total / count - self._contradicts_strokes(blocks) - self._change(blocks)
+
+    def _change(self, blocks: Sequence[npt.NDArray[np.integer]]) -> float:
+        """Return what it costs that areas are not what they were."""
+        if not self._before.size:
+            return 0.0
+        now = _shares(blocks)
+        size = max(len(now), len(self._before))
+        logs = [np.log(np.pad(x, (0, size - len(x))) + LEAST_SHARE) for x in (now, self._before)]
+        return STEADINESS * float(np.abs(logs[0] - logs[1]).max())
 
     def _contradicts_strokes(self, blocks: Sequence[npt.NDArray[np.integer]]) -> bool:
         if not self._painted:
@@ -82,6 +99,15 @@ class EdgeAgreement:
         wanted = np.concatenate(self._wanted)
         wrong = (np.mean(found[wanted == k] != k) for k in np.unique(wanted))
         return any(share > MOST_WRONG for share in wrong)
+
+
+def _shares(blocks: Sequence[npt.NDArray[np.integer]]) -> npt.NDArray[np.float64]:
+    """Return the share of every class in all pixels."""
+    if not blocks:
+        return np.zeros(0)
+    counts = np.bincount(np.concatenate([block.ravel() for block in blocks]))
+    shares: npt.NDArray[np.float64] = counts / counts.sum()
+    return shares
 
 
 def _neighbours(
