@@ -102,3 +102,43 @@ def test_without_a_warm_start_no_guide_is_asked(scene, quick_config, monkeypatch
     kinds = {type(e).__name__ for e in Session(blob.image, blob.scribbles, config).run()}
     assert "Failed" not in kinds
     assert "PredictionReady" in kinds
+
+
+def test_the_guide_is_asked_about_new_strokes_when_there_is_time(scene, monkeypatch):
+    blob = scene((64, 64))
+    shipped = shipped_guide(2)
+    assert shipped is not None
+    guide, pixels = Guide(shipped, CPU), normalise(blob.image).data
+    asked: list[tuple[slice, ...]] = []
+    answer = guide.probabilities
+
+    def count(guidance, region, votes):
+        asked.append(region)
+        return answer(guidance, region, votes)
+
+    monkeypatch.setattr(guide, "probabilities", count)
+    first = InstantClassifier(pixels, blob.scribbles, 2, guide=guide)
+    assert len(asked) == 1
+    labels = blob.labels.copy()
+    labels[2:4, 2:40] = 1
+    strokes = ScribbleSnapshot.from_labels(labels)
+    then = InstantClassifier(pixels, strokes, 2, guide=guide, before=first)
+    then.predict(everywhere((64, 64)))
+    assert len(asked) == 1  # what it said before stands in
+    assert then.refine()
+    then.predict(everywhere((64, 64)))
+    assert len(asked) == 2
+
+
+def test_a_new_class_is_asked_about_at_once(scene):
+    blob = scene((64, 64))
+    first = classifier(blob)
+    shipped = shipped_guide(2)
+    assert shipped is not None
+    labels = blob.labels.copy()
+    labels[2:4, 2:40] = 3
+    pixels = normalise(blob.image).data
+    then = InstantClassifier(
+        pixels, ScribbleSnapshot.from_labels(labels), 3, guide=Guide(shipped, CPU), before=first
+    )
+    assert then.predict(everywhere((64, 64))).shape == (3, 64, 64)

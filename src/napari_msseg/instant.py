@@ -87,6 +87,7 @@ class InstantClassifier:
         self._rng = np.random.default_rng(seed)
         self._known: OrderedDict[Key, npt.NDArray[np.float16]] = OrderedDict()
         self._rounds = 0
+        self._guide_is_behind = self._adopt_guided(before)
         self._stroked = self._learnable(self._strokes, self._blocks())
         self._fits = [self._fit(*self._stroked)]
         if self._strokes.ndim == 3:
@@ -101,8 +102,18 @@ class InstantClassifier:
         )
         self._choose_mixtures()
 
+    def _adopt_guided(self, before: InstantClassifier | None) -> bool:
+        """Take over what the guide said of the strokes before, until there is time to ask again."""
+        if self._guide is None or before is None or before._n_classes != self._n_classes:
+            return False
+        old = {key: answer for key, answer in before._known.items() if key[0] == GUIDED}
+        self._known.update(old)
+        return bool(old)
+
     def refine(self) -> bool:
-        """Let the classifiers learn from their answer; those who know the strokes alone stay.
+        """Ask the guide about these strokes, if that has not been done; else learn.
+
+        Let the classifiers learn from their answer; those who know the strokes alone stay.
 
         Boundaries of the answer are put onto edges first, so this is no mere repetition. The
         guide stays out of it: classifiers that learned from it would be no check on it.
@@ -112,6 +123,11 @@ class InstantClassifier:
         bool
             Whether it did: after `ROUNDS` there is nothing more to be had.
         """
+        if self._guide_is_behind:
+            self._guide_is_behind = False
+            self._forget(GUIDED)
+            self._choose_mixtures()
+            return True
         if self._rounds == ROUNDS[self._strokes.ndim]:
             return False
         self._rounds += 1
@@ -128,7 +144,7 @@ class InstantClassifier:
         )
         fit = self._fit(both, np.concatenate([stroked_classes, classes]))
         self._fits = [self._fits[0], fit]
-        self._known = OrderedDict((k, v) for k, v in self._known.items() if k[0] != REFINED)
+        self._forget(REFINED)
         self._choose_mixtures()
         return True
 
@@ -258,6 +274,9 @@ class InstantClassifier:
             found = self._guide.probabilities(self._guidance, wide, self.votes(wide))
             self._remember(key, found[(slice(None), *inside(block, wide))])
         return self._known[key]
+
+    def _forget(self, whose: int) -> None:
+        self._known = OrderedDict((k, v) for k, v in self._known.items() if k[0] != whose)
 
     def _remember(self, key: Key, answer: Floats) -> None:
         """Keep an answer; older ones go where it becomes too much."""
