@@ -142,3 +142,17 @@ def test_a_new_class_is_asked_about_at_once(scene):
         pixels, ScribbleSnapshot.from_labels(labels), 3, guide=Guide(shipped, CPU), before=first
     )
     assert then.predict(everywhere((64, 64))).shape == (3, 64, 64)
+
+
+def test_with_many_classes_the_guide_is_not_asked_one_by_one():
+    shipped = shipped_guide(2)
+    assert shipped is not None
+    classes = np.repeat(np.arange(8), 12)[:, None] * np.ones((1, 96), np.int64)
+    labels = np.zeros((96, 96), np.uint8)
+    labels[6::12, 5:90] = classes[6::12, 5:90] + 1
+    pixels = (classes / 4 - 1).astype(np.float32)[None]
+    found = InstantClassifier(
+        pixels, ScribbleSnapshot.from_labels(labels), 8, guide=Guide(shipped, CPU)
+    )
+    assert found._guide is None
+    assert (found.predict(everywhere((96, 96))).argmax(axis=0) == classes).mean() > 0.9

@@ -37,6 +37,9 @@ GUIDE_BLOCK, GUIDE_HALO = {2: (512, 512), 3: (32, 96, 96)}, 64
 """The guide answers parts of this shape, and sees so many pixels around them."""
 ROUNDS = {2: 3, 3: 0}
 """Times that the classifiers learn from their own answer: in volumes never."""
+MANY_CLASSES = 6
+"""With more, the guide is not asked, class after class, nor are classes favoured one by one: an
+answer would take many seconds."""
 VOLUME_WEIGHTS = (0.5, 0.5, 0.0)
 """Of discriminant, forest and regression in volumes. What somebody segments in an MR volume is
 rarely what has the strongest edges there: chosen by edges, answers were worse."""
@@ -82,8 +85,9 @@ class InstantClassifier:
         self._n_classes = n_classes
         self._threads = threads
         self._strokes = scribbles.dense()
-        self._guide = guide
-        self._guidance = Guidance(image, self._strokes) if guide is not None else None
+        self._few_classes = sum(n > 0 for n in scribbles.counts) <= MANY_CLASSES
+        self._guide = guide if self._few_classes else None
+        self._guidance = Guidance(image, self._strokes) if self._guide is not None else None
         self._rng = np.random.default_rng(seed)
         self._known: OrderedDict[Key, npt.NDArray[np.float16]] = OrderedDict()
         self._rounds = 0
@@ -233,7 +237,7 @@ class InstantClassifier:
     def _choose_mixtures(self) -> None:
         """Let the edges decide: how much each classifier counts; they, the guide, or both."""
         members = [self.members(block) for block in self._sample]
-        self.mixture = choose_mixture(members, self._agreement)
+        self.mixture = choose_mixture(members, self._agreement, adjust=self._few_classes)
         if not self._rounds:
             self._first_mixture = self.mixture
         if self._guide is None:
