@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from benchmarks.segment import ITEMS_SEED
 from napari_msseg.boundaries import decide
 from napari_msseg.errors import InputError
 from napari_msseg.guidance import Guidance
-from napari_msseg.instant import InstantClassifier
+from napari_msseg.instant import CERTAINTY, InstantClassifier
 from napari_msseg.preprocessing import normalise
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.simulation import Style, simulate_scribbles
@@ -24,7 +25,6 @@ Rng = np.random.Generator
 Ints = npt.NDArray[np.integer]
 
 SHAPE = (256, 256)
-CERTAINTY = (0.65,)
 CORRECTED = 0.5
 """Share of the tasks with further strokes where the first answer was wrong."""
 MAX_STROKES = 12
@@ -33,8 +33,6 @@ LEAST_FOREGROUND = 0.005
 """Share of the pixels of a window that the foreground, and the background, must have."""
 SHARD = 100
 """Tasks a file."""
-ITEMS_SEED = 1
-"""Orders the images of a set as the benchmarks do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +65,8 @@ def _votes(
     pixels: npt.NDArray[np.float32], snapshot: ScribbleSnapshot, rng: Rng
 ) -> npt.NDArray[np.float32]:
     """Return what the mixture and each of its members say, (4, K, Y, X)."""
-    seed = int(rng.integers(2**31))
-    whole = tuple(slice(0, n) for n in snapshot.shape)
-    instant = InstantClassifier(pixels, snapshot, snapshot.n_classes, seed)
-    members = instant.members(whole)
-    return np.concatenate([instant.mixture.probabilities(members)[None], members])
+    instant = InstantClassifier(pixels, snapshot, snapshot.n_classes, int(rng.integers(2**31)))
+    return instant.votes(tuple(slice(0, n) for n in snapshot.shape))
 
 
 def draw_strokes(classes: Ints, rng: Rng) -> npt.NDArray[np.uint8] | None:
@@ -171,13 +166,9 @@ def _real(path: Path, held_out: int) -> Source:
         while True:
             i = int(rng.integers(len(images)))
             image, classes = images[i], (labels[i] > 0).astype(np.int32)
-            window = tuple(
-                slice(start, start + side)
-                for side, start in (
-                    (s, int(rng.integers(0, max(1, n - s + 1))))
-                    for n, s in zip(classes.shape, SHAPE, strict=True)
-                )
-            )
+            room = (n - side for n, side in zip(classes.shape, SHAPE, strict=True))
+            corner = [int(rng.integers(0, max(1, r + 1))) for r in room]
+            window = tuple(slice(c, c + side) for c, side in zip(corner, SHAPE, strict=True))
             if LEAST_FOREGROUND < classes[window].mean() < 1 - LEAST_FOREGROUND:
                 break
         cut = image[window].astype(np.float32)

@@ -14,11 +14,11 @@ import numpy.typing as npt
 import torch
 
 from napari_msseg.checkpoint import Checkpoint
-from napari_msseg.devices import autocast, memory_format
+from napari_msseg.devices import memory_format
 from napari_msseg.errors import InputError
 from napari_msseg.guidance import CHANNELS, Guidance
-from napari_msseg.prediction import pad_to_multiple
-from napari_msseg.tiling import Region
+from napari_msseg.prediction import pad_to_multiple, predict_tile
+from napari_msseg.tiling import Region, Tile
 
 FILES = {2: "guide2d.safetensors"}
 """Shipped weights by spatial dimensions; there are none for volumes yet."""
@@ -79,13 +79,13 @@ class Guide:
 
     def _ask(self, inputs: Floats) -> Floats:
         """Return the probability of the class."""
-        ndim = inputs.ndim - 1
         padded = pad_to_multiple(torch.from_numpy(inputs), self._network.total_stride)
-        batch = padded.unsqueeze(0).to(self._device).contiguous(memory_format=memory_format(ndim))
-        with torch.inference_mode(), autocast(self._device, ndim):
-            logits = self._network(batch)[0][0]
-        inside = tuple(slice(0, n) for n in inputs.shape[1:])
-        probability: Floats = logits.float().softmax(dim=0)[(1, *inside)].cpu().numpy()
+        wanted = tuple(slice(0, n) for n in inputs.shape[1:])
+        source = tuple(slice(0, n) for n in padded.shape[1:])
+        tile = Tile(target=wanted, source=source, inner=wanted)
+        probability: Floats = (
+            predict_tile(self._network, padded, tile, self._device)[1].cpu().numpy()
+        )
         return probability
 
 

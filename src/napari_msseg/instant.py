@@ -33,8 +33,8 @@ SAMPLE_PIXELS = 300_000
 """… mixtures are chosen, and answers learned from, on parts of so many pixels together, …"""
 REMEMBERED = 100_000_000
 """… and so many probabilities are kept, at the most."""
-GUIDE_BLOCK, GUIDE_HALO = {2: (512, 512), 3: (32, 96, 96)}, 64
-"""The guide answers parts of this shape, and sees so many pixels around them."""
+GUIDE_BLOCK, GUIDE_HALO = (512, 512), 64
+"""The guide, for images alone, answers parts of this shape, and sees so many pixels around them."""
 ROUNDS = {2: 3, 3: 0}
 """Times that the classifiers learn from their own answer: in volumes never."""
 MANY_CLASSES = 6
@@ -86,7 +86,8 @@ class InstantClassifier:
         self._threads = threads
         self._strokes = scribbles.dense()
         self._few_classes = sum(n > 0 for n in scribbles.counts) <= MANY_CLASSES
-        self._guide = guide if self._few_classes else None
+        by_edges = self._strokes.ndim == 2
+        self._guide = guide if by_edges and self._few_classes else None
         self._guidance = Guidance(image, self._strokes) if self._guide is not None else None
         self._rng = np.random.default_rng(seed)
         self._known: OrderedDict[Key, npt.NDArray[np.float16]] = OrderedDict()
@@ -94,7 +95,7 @@ class InstantClassifier:
         self._guide_is_behind = self._adopt_guided(before)
         self._stroked = self._learnable(self._strokes, self._blocks())
         self._fits = [self._fit(*self._stroked)]
-        if self._strokes.ndim == 3:
+        if not by_edges:
             self.mixture = Mixture(np.array(VOLUME_WEIGHTS), np.zeros(n_classes))
             self._first_mixture = self.mixture
             return
@@ -181,29 +182,28 @@ class InstantClassifier:
         -------
         ndarray of float32, shape (3, K, *region), or (6, K, *region) once refined
         """
-        return self._together(region, BLOCK, self._of_block)
+        return self._together(region, BLOCK[len(region)], self._of_block)
 
     def _together(
         self,
         region: Region,
-        part: dict[int, tuple[int, ...]],
+        part: tuple[int, ...],
         answer: Callable[[Region], npt.NDArray[np.float16]],
     ) -> Floats:
         """Put the answers (…, *part) of all parts that a region touches together."""
         out: Floats | None = None
-        shape = self._strokes.shape
-        for tile in tiles(shape, part[len(shape)], 0, 1):
+        for block in self._cut(part):
             common = tuple(
-                slice(max(t.start, r.start), min(t.stop, r.stop))
-                for t, r in zip(tile.target, region, strict=True)
+                slice(max(b.start, r.start), min(b.stop, r.stop))
+                for b, r in zip(block, region, strict=True)
             )
             if all(c.start < c.stop for c in common):
-                whole = answer(tile.target)
-                kinds = whole.shape[: -len(shape)]
+                whole = answer(block)
+                kinds = whole.shape[: -len(region)]
                 everything = (slice(None),) * len(kinds)
                 if out is None:
                     out = np.empty((*kinds, *(s.stop - s.start for s in region)), np.float32)
-                found = whole[(*everything, *inside(common, tile.target))]
+                found = whole[(*everything, *inside(common, block))]
                 out[(*everything, *inside(common, region))] = found
         assert out is not None  # regions are not empty
         return out
@@ -307,8 +307,10 @@ class InstantClassifier:
         )
 
     def _blocks(self) -> list[Region]:
-        shape = self._strokes.shape
-        return [tile.target for tile in tiles(shape, BLOCK[len(shape)], 0, 1)]
+        return self._cut(BLOCK[self._strokes.ndim])
+
+    def _cut(self, part: tuple[int, ...]) -> list[Region]:
+        return [tile.target for tile in tiles(self._strokes.shape, part, 0, 1)]
 
 
 def _corners(region: Region) -> tuple[tuple[int, int], ...]:
