@@ -3,7 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_msseg.boundaries import certain, complete, decide, edge_strength, of_two_likeliest
+from napari_msseg.boundaries import (
+    certain,
+    complete,
+    decide,
+    edge_strength,
+    edges_within,
+    likeliest,
+    of_two_likeliest,
+)
 from napari_msseg.metrics import iou
 from napari_msseg.scribbles import IGNORED_CLASS as NO
 
@@ -40,7 +48,19 @@ def test_edges_are_those_of_the_strongest_channel():
     np.testing.assert_allclose(edge_strength(both), edge_strength(image), atol=1e-6)
 
 
+@pytest.mark.parametrize("part", [(slice(0, 9), slice(40, 64)), (slice(5, 50), slice(2, 61))])
+def test_a_part_has_the_edges_that_it_has_in_the_whole(part):
+    _, image = blob()
+    np.testing.assert_array_equal(edges_within(image, part), edge_strength(image)[part])
+
+
 # -------------------------------------------------------------------- certainty
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 20])
+def test_the_likeliest_class_is_the_first_of_equals(n_classes):
+    scores = np.random.default_rng(0).integers(-4, 4, (n_classes, 30, 40)).astype(np.float32)
+    np.testing.assert_array_equal(likeliest(scores), scores.argmax(axis=0))
 
 
 def test_each_class_has_its_threshold_and_the_last_stands_for_the_rest():
@@ -57,6 +77,13 @@ def test_of_the_two_likeliest_one_has_at_least_half(n_classes):
     assert (share.max(axis=0) >= 0.5).all()
     if n_classes == 2:
         np.testing.assert_allclose(share, p)
+
+
+def test_pixels_that_are_not_certain_stay_without_a_class():
+    p = np.random.default_rng(0).dirichlet(np.ones(3), (9, 9)).transpose(2, 0, 1)
+    expected = np.where(p.max(axis=0) > 0.6, p.argmax(axis=0), NO)
+    np.testing.assert_array_equal(certain(p, (0.6,)), expected)
+    assert (expected == NO).any()
 
 
 def test_where_nothing_is_known_no_class_is_certain():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_msseg.guidance import CHANNELS, MARGIN, ODDS, REACH, Guidance, swapped
+from napari_msseg.guidance import CHANNELS, MARGIN, ODDS, REACH, Guidance, strong_edge, swapped
 from napari_msseg.scribbles import IGNORED_CLASS
 
 
@@ -74,3 +74,21 @@ def test_flat_images_and_single_pixels_give_finite_inputs(rng, strokes):
         flat = np.zeros((1, *strokes.shape), np.float32)
         inputs = Guidance(flat, marks).inputs(everywhere(marks), votes_of(marks, rng), 1)
         assert np.isfinite(inputs).all()
+
+
+@pytest.mark.parametrize("shape", [(180, 200), (3, 4000), (4000, 3)])
+def test_strong_edges_of_a_large_image_are_estimated(rng, monkeypatch, shape):
+    image = rng.normal(0, 1, (2, *shape)).astype(np.float32)
+    exact = strong_edge(image)
+    monkeypatch.setattr("napari_msseg.guidance.SAMPLED_FROM", 10_000)
+    monkeypatch.setattr("napari_msseg.guidance.EDGE_SAMPLE", 8_000)
+    assert strong_edge(image) == pytest.approx(exact, rel=0.05)
+
+
+def test_what_counts_as_a_strong_edge_may_be_known_already(rng, strokes):
+    image = rng.normal(0, 1, (1, *strokes.shape)).astype(np.float32)
+    votes, whole = votes_of(strokes, rng), everywhere(strokes)
+    first = Guidance(image, strokes)
+    assert first.edge_scale == pytest.approx(strong_edge(image))
+    again = Guidance(image, strokes, first.edge_scale)
+    np.testing.assert_array_equal(again.inputs(whole, votes, 1), first.inputs(whole, votes, 1))

@@ -10,8 +10,9 @@ from napari_msseg.checkpoint import Checkpoint
 from napari_msseg.config import ModelConfig
 from napari_msseg.errors import InputError
 from napari_msseg.guide import FILES, Guide, shipped_guide
-from napari_msseg.instant import InstantClassifier
+from napari_msseg.instant import InstantClassifier, Interrupted
 from napari_msseg.metrics import iou
+from napari_msseg.mixture import Mixture
 from napari_msseg.model import MSNet
 from napari_msseg.preprocessing import normalise
 from napari_msseg.scribbles import ScribbleSnapshot
@@ -154,5 +155,49 @@ def test_with_many_classes_the_guide_is_not_asked_one_by_one():
     found = InstantClassifier(
         pixels, ScribbleSnapshot.from_labels(labels), 8, guide=Guide(shipped, CPU)
     )
-    assert found._guide is None
+    assert found._guided is None
     assert (found.predict(everywhere((96, 96))).argmax(axis=0) == classes).mean() > 0.9
+
+
+def test_answers_to_earlier_strokes_stand_in_until_there_are_new_ones(scene, monkeypatch):
+    monkeypatch.setattr("napari_msseg.guided.BLOCK", (32, 64))
+    shipped = shipped_guide(2)
+    assert shipped is not None
+    blob, guide = scene((64, 64)), Guide(shipped, CPU)
+    pixels, asked = normalise(blob.image).data, []
+    answer = guide.probabilities
+    monkeypatch.setattr(guide, "probabilities", lambda *of: asked.append(of[1]) or answer(*of))
+    first = InstantClassifier(pixels, blob.scribbles, 2, guide=guide)
+    assert len(asked) == 2  # both parts of the image
+    labels, then = blob.labels.copy(), first
+    for row in (2, 5):
+        labels[row, 2:40] = 1
+        then = InstantClassifier(
+            pixels, ScribbleSnapshot.from_labels(labels), 2, guide=guide, before=then
+        )
+    assert len(asked) == 2
+    once = iter([False] * 2)
+    with pytest.raises(Interrupted):  # while it is asked about the second part
+        then.refine(lambda: next(once, True))
+    assert len(asked) in (3, 4)
+    last = InstantClassifier(
+        pixels, ScribbleSnapshot.from_labels(labels), 2, guide=guide, before=then
+    )
+    last.predict(everywhere((64, 64)))
+    assert len(asked) in (3, 4)
+
+
+def test_a_guide_without_a_say_is_not_asked(scene, monkeypatch):
+    blob = scene((64, 64))
+    found = classifier(blob)
+    found._with_guide = Mixture(np.array([1.0, 0.0]), np.zeros(2))
+    whole = everywhere((64, 64))
+    expected = found._with_guide.probabilities(
+        np.stack([found.mixture.probabilities(found.members(whole))] * 2)
+    )
+
+    def refuse(*_, **__):
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(found._guided, "predict", refuse)
+    np.testing.assert_array_equal(found.predict(whole), expected)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_msseg.events import PredictionReady, SessionState, StateChanged
-from napari_msseg.instant import ROUNDS, InstantClassifier
+from napari_msseg.instant import ROUNDS, InstantClassifier, Interrupted
 from napari_msseg.metrics import iou
 from napari_msseg.preprocessing import normalise
 from napari_msseg.scribbles import ScribbleSnapshot
@@ -160,7 +160,7 @@ def test_little_memory_changes_no_answer(scene, monkeypatch):
     monkeypatch.setattr("napari_msseg.instant.REMEMBERED", 1)
     found = InstantClassifier(pixels, blob.scribbles, 2)
     np.testing.assert_allclose(found.predict(whole), expected, atol=1e-6)
-    assert len(found._known) == 1
+    assert len(found._memory) == 1
 
 
 def test_one_more_stroke_does_not_wreck_what_was_right(scene):
@@ -174,3 +174,69 @@ def test_one_more_stroke_does_not_wreck_what_was_right(scene):
     then = InstantClassifier(pixels, ScribbleSnapshot.from_labels(labels), 2, before=first)
     right = then.predict(whole).argmax(axis=0) == blob.truth
     assert right[was_right].mean() > 0.98
+
+
+def more_strokes(blob) -> ScribbleSnapshot:
+    labels = blob.labels.copy()
+    labels[..., 2:4, 2:40] = 1
+    return ScribbleSnapshot.from_labels(labels)
+
+
+@pytest.mark.parametrize("shape", [(300, 280), (12, 40, 40)], ids=["2D", "3D"])
+def test_what_is_known_of_the_image_changes_no_answer(scene, monkeypatch, shape):
+    blob = scene(shape)
+    pixels, whole = normalise(blob.image).data, everywhere(shape)
+    first = InstantClassifier(pixels, blob.scribbles, 2)
+    first.predict(whole)
+    # another array with the same pixels: whatever is known of the first does not count
+    anew = InstantClassifier(pixels.copy(), more_strokes(blob), 2, before=first)
+    expected = [(anew.predict(whole), anew.refine()) for _ in range(3)]
+
+    def refuse(*_):
+        raise AssertionError("filtered anew")
+
+    monkeypatch.setattr("napari_msseg.blocks.features_of", refuse)
+    monkeypatch.setattr("napari_msseg.blocks.rank_edges", refuse)
+    then = InstantClassifier(pixels, more_strokes(blob), 2, before=first)
+    for wanted, refined in expected:
+        np.testing.assert_array_equal(then.predict(whole), wanted)
+        assert then.refine() == refined
+
+
+def test_in_an_image_that_is_sampled_new_strokes_are_seen(scene, monkeypatch):
+    monkeypatch.setattr("napari_msseg.instant.SAMPLE_PIXELS", 1)
+    blob = scene((300, 280))
+    pixels = normalise(blob.image).data
+    first = InstantClassifier(pixels, blob.scribbles, 2)
+    then = InstantClassifier(pixels, more_strokes(blob), 2, before=first)
+    whole = then.predict(everywhere((300, 280)))
+    assert len(first._sample) == len(then._sample) == 1
+    assert iou(whole.argmax(axis=0), blob.truth) > 0.8
+
+
+@pytest.mark.parametrize("calls", [0, 1, 3])
+def test_learning_that_is_interrupted_changes_nothing_and_can_be_done_again(scene, calls):
+    blob = scene((300, 280))
+    pixels, whole = normalise(blob.image).data, everywhere((300, 280))
+    classifier = InstantClassifier(pixels, blob.scribbles, 2)
+    assert classifier.refine()
+    before = classifier.predict(whole)
+    left = iter(range(calls))
+    with pytest.raises(Interrupted):
+        classifier.refine(lambda: next(left, None) is None)
+    np.testing.assert_array_equal(classifier.predict(whole), before)
+    assert classifier.refine()
+    assert classifier.refine()
+    assert not classifier.refine()
+    assert iou(classifier.predict(whole).argmax(axis=0), blob.truth) > 0.8
+
+
+def test_an_answer_that_is_interrupted_can_be_asked_for_again(scene):
+    blob = scene((300, 280))
+    pixels, whole = normalise(blob.image).data, everywhere((300, 280))
+    expected = InstantClassifier(pixels, blob.scribbles, 2).predict(whole)
+    classifier = InstantClassifier(pixels, blob.scribbles, 2)
+    classifier._memory.forget(0)
+    with pytest.raises(Interrupted):
+        classifier.predict(whole, lambda: True)
+    np.testing.assert_array_equal(classifier.predict(whole), expected)

@@ -36,6 +36,7 @@ TENSORS = {
     "augmentation",
     "averaging",
     "explain",
+    "insight",
     "fused",
     "labelled",
     "prediction",
@@ -43,7 +44,7 @@ TENSORS = {
     "training",
     "training_state",
 }
-BOTTOM = {"config", "volume", "scribbles", "events", "errors", "mailbox"}
+BOTTOM = {"config", "volume", "scribbles", "events", "commands", "classes", "errors", "mailbox"}
 
 
 def module_name(path: Path) -> str:

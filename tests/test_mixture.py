@@ -12,6 +12,7 @@ from napari_msseg.mixture import (
     Mixture,
     choose_mixture,
     mean_of,
+    rank_edges,
 )
 from napari_msseg.scribbles import IGNORED_CLASS
 
@@ -32,13 +33,17 @@ def sure_of(mask: np.ndarray) -> np.ndarray:
     return np.stack([1 - p, p])
 
 
+def agreement_of(edges, strokes=(), before=()) -> EdgeAgreement:
+    return EdgeAgreement(rank_edges(edges), strokes, before)
+
+
 SHAPES = [(64, 64), (24, 32, 32)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_agreement_is_highest_where_boundaries_lie_on_edges(shape):
     truth = disc(shape, 9)
-    agreement = EdgeAgreement([edge_strength(truth[None].astype(np.float32))])
+    agreement = agreement_of([edge_strength(truth[None].astype(np.float32))])
     scores = [agreement([disc(shape, r).astype(np.int64)]) for r in (5, 7, 9, 11, 13)]
     assert np.argmax(scores) == 2
     assert scores[2] > max(scores[0], scores[-1]) + 0.2
@@ -55,13 +60,13 @@ def test_agreement_is_that_of_a_slow_reference(rng):
         for k, m in ((i + 1, j), (i, j + 1))
         if k < 7 and m < 9 and classes[i, j] != classes[k, m]
     ]
-    assert EdgeAgreement([edges])([classes]) == pytest.approx(np.mean(found))
+    assert agreement_of([edges])([classes]) == pytest.approx(np.mean(found))
 
 
 def test_parts_of_an_image_count_by_their_boundaries(rng):
     edges, classes = rng.random((40, 20)), rng.integers(0, 2, (40, 20))
-    whole = EdgeAgreement([edges])([classes])
-    cut = EdgeAgreement([edges[:20], edges[20:]])([classes[:20], classes[20:]])
+    whole = agreement_of([edges])([classes])
+    cut = agreement_of([edges[:20], edges[20:]])([classes[:20], classes[20:]])
     assert cut == pytest.approx(whole, rel=0.02)  # the pairs across the cut are missing
 
 
@@ -70,8 +75,8 @@ def test_who_contradicts_the_strokes_of_a_class_comes_last():
     edges = edge_strength(truth[None].astype(np.float32))
     strokes = np.full((64, 64), IGNORED_CLASS)
     strokes[5, 5:30], strokes[32, 25:40] = 0, 1
-    agreement = EdgeAgreement([edges], [strokes])
-    assert agreement([truth]) == EdgeAgreement([edges])([truth])
+    agreement = agreement_of([edges], [strokes])
+    assert agreement([truth]) == agreement_of([edges])([truth])
     assert agreement([1 - truth]) == pytest.approx(agreement([truth]) - 1)  # the same boundary
     assert agreement([smaller]) < 0 or (smaller[32, 25:40] == 1).mean() >= 1 - MOST_WRONG
 
@@ -81,13 +86,13 @@ def test_a_few_slips_of_the_hand_change_nothing():
     edges = edge_strength(truth[None].astype(np.float32))
     strokes = np.full((64, 64), IGNORED_CLASS)
     strokes[5, 5:30], strokes[32, 22:40] = 0, 1  # the first two pixels lie outside
-    assert EdgeAgreement([edges], [strokes])([truth]) == EdgeAgreement([edges])([truth])
+    assert agreement_of([edges], [strokes])([truth]) == agreement_of([edges])([truth])
 
 
 def test_areas_do_not_change_without_need():
     truth, smaller = disc((64, 64), 12).astype(int), disc((64, 64), 11).astype(int)
     edges = edge_strength(truth[None].astype(np.float32))
-    free, held = EdgeAgreement([edges]), EdgeAgreement([edges], before=[smaller])
+    free, held = agreement_of([edges]), agreement_of([edges], before=[smaller])
     assert held([smaller]) == free([smaller])
     cost = free([truth]) - held([truth])
     ratio = (truth.mean() + LEAST_SHARE) / (smaller.mean() + LEAST_SHARE)
@@ -98,11 +103,11 @@ def test_a_class_that_is_new_may_come():
     truth = disc((64, 64), 12).astype(int)
     with_new = np.where(disc((64, 64), 5), 2, truth)
     edges = edge_strength(truth[None].astype(np.float32))
-    assert np.isfinite(EdgeAgreement([edges], before=[truth])([with_new]))
+    assert np.isfinite(agreement_of([edges], before=[truth])([with_new]))
 
 
 def test_without_boundaries_nothing_is_said():
-    agreement = EdgeAgreement([np.ones((8, 8))])
+    agreement = agreement_of([np.ones((8, 8))])
     assert agreement([np.zeros((8, 8), int)]) == -np.inf
 
 
@@ -111,7 +116,7 @@ def test_who_puts_boundaries_onto_edges_is_chosen(shape):
     truth = disc(shape, 8)
     members = np.stack([sure_of(disc(shape, 4)), sure_of(truth), sure_of(disc(shape, 12))])
     edges = edge_strength(truth[None].astype(np.float32))
-    mixture = choose_mixture([members], EdgeAgreement([edges]))
+    mixture = choose_mixture([members], agreement_of([edges]))
     assert (mixture.probabilities(members).argmax(axis=0) == truth).all()
 
 
@@ -119,7 +124,7 @@ def test_without_adjustments_it_is_one_or_two_of_them():
     truth = disc((64, 64), 8)
     members = np.stack([sure_of(disc((64, 64), r)) for r in (6, 8, 10)])
     mixture = choose_mixture(
-        [members], EdgeAgreement([edge_strength(truth[None].astype(np.float32))]), adjust=False
+        [members], agreement_of([edge_strength(truth[None].astype(np.float32))]), adjust=False
     )
     assert sorted(mixture.weights.tolist()) in ([0, 0, 1], [0, 0.5, 0.5])
     assert not mixture.shifts.any()
@@ -131,7 +136,7 @@ def test_a_class_is_favoured_where_that_moves_its_boundary_to_the_edge():
     p = 1 / (1 + np.exp((distance - 7).clip(-20, 20) / 2))  # a fuzzy disc, too small
     member = np.stack([1 - p, p]).astype(np.float32)[None]
     edges = edge_strength((distance < 10)[None].astype(np.float32))
-    mixture = choose_mixture([member], EdgeAgreement([edges]))
+    mixture = choose_mixture([member], agreement_of([edges]))
     assert mixture.shifts[1] > 0
     found = mixture.probabilities(member).argmax(axis=0)
     assert abs(int(found.sum()) - int((distance < 10).sum())) < 40
@@ -139,7 +144,7 @@ def test_a_class_is_favoured_where_that_moves_its_boundary_to_the_edge():
 
 def test_without_edges_all_count_alike():
     members = np.stack([sure_of(np.zeros((32, 32), bool)), sure_of(np.zeros((32, 32), bool))])
-    mixture = choose_mixture([members], EdgeAgreement([np.zeros((32, 32))]))
+    mixture = choose_mixture([members], agreement_of([np.zeros((32, 32))]))
     np.testing.assert_allclose(mixture.weights, 0.5)
     np.testing.assert_allclose(mixture.shifts, 0)
 
@@ -149,7 +154,7 @@ def test_classes_without_a_stroke_keep_probability_zero():
     member = np.zeros((1, 4, 48, 48), np.float32)
     member[0, [0, 3]] = sure_of(truth)
     mixture = choose_mixture(
-        [member], EdgeAgreement([edge_strength(truth[None].astype(np.float32))])
+        [member], agreement_of([edge_strength(truth[None].astype(np.float32))])
     )
     p = mixture.probabilities(member)
     assert mixture.shifts.shape == (4,)
@@ -164,7 +169,7 @@ def test_three_classes_are_told_apart_by_their_edges():
     wrong = disc(shape, 26).astype(int) + disc(shape, 5)
     members = np.stack([np.eye(3)[t].transpose(2, 0, 1) * 0.8 + 0.07 for t in (wrong, truth)])
     edges = edge_strength(truth[None].astype(np.float32))
-    mixture = choose_mixture([members.astype(np.float32)], EdgeAgreement([edges]))
+    mixture = choose_mixture([members.astype(np.float32)], agreement_of([edges]))
     assert (mixture.probabilities(members.astype(np.float32)).argmax(axis=0) == truth).all()
 
 

@@ -12,15 +12,17 @@ from torch import Tensor
 
 from napari_msseg.boundaries import decide
 from napari_msseg.guide import Guide
-from napari_msseg.instant import InstantClassifier
+from napari_msseg.instant import BLOCK, InstantClassifier
 from napari_msseg.scribbles import ScribbleSnapshot
-from napari_msseg.tiling import Region, grown, inside
+from napari_msseg.tiling import Region, apart, grown, inside, round_up
 from napari_msseg.trainer import Trainer
 
 MARGIN = {2: 32, 3: 8}
 """Pixels around a part of an image, or of a volume, that its boundaries are found with."""
 PIXELS_PER_TURN = 1_000_000
 """A large image is predicted in parts, so that training is not held up for long."""
+GLANCE_PIXELS = 2_000_000
+"""What is on the screen is answered in one piece, unless it is more than this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +73,8 @@ class Answers:
         self._instant: InstantClassifier | None = None
         self._unvoted: list[Region] = []
         self._sweep: list[Region] = []
+        self.view: Region | None = None
+        """What the user looks at: its parts have their turn first."""
 
     @property
     def has_instant(self) -> bool:
@@ -108,10 +112,33 @@ class Answers:
             self.restart(vote=learns)
         taken: list[Region] = []
         pixels = 0
+        self._sweep.sort(key=self._far_from_view)
         while self._sweep and pixels < PIXELS_PER_TURN:
             taken.append(self._sweep.pop(0))
             pixels += math.prod(s.stop - s.start for s in taken[-1])
         return taken
+
+    def put_back(self, regions: list[Region]) -> None:
+        """Take parts back whose turn was cut short."""
+        self._sweep = [*regions, *self._sweep]
+
+    def glance(self) -> Region | None:
+        """Return the part of the image that is on the screen, in whole blocks.
+
+        None where that is all of it, too much for one piece, or not known.
+        """
+        if self.view is None:
+            return None
+        shape = self._strokes.shape
+        part = tuple(
+            slice(v.start // b * b, min(n, round_up(v.stop, b)))
+            for v, b, n in zip(self.view, BLOCK[len(shape)], shape, strict=True)
+        )
+        pixels = math.prod(s.stop - s.start for s in part)
+        return part if 0 < pixels <= min(GLANCE_PIXELS, math.prod(shape) - 1) else None
+
+    def _far_from_view(self, region: Region) -> int:
+        return 0 if self.view is None else apart(region, self.view)
 
     @property
     def sweep_is_over(self) -> bool:
@@ -121,10 +148,11 @@ class Answers:
     def predict(self, region: Region, ask_network: bool = True) -> Answer | None:
         """Let whoever has not voted on a part vote, then the network; None if not finite."""
         probabilities = None
-        if self._instant is not None and region in self._unvoted:
+        if self._instant is not None and (region in self._unvoted or not ask_network):
             vote = torch.from_numpy(self._instant.predict(region))
             probabilities = self._trainer.pseudo_labels.vote(region, vote)
-            self._unvoted.remove(region)
+            if region in self._unvoted:
+                self._unvoted.remove(region)
         if ask_network:
             probabilities = self._trainer.predict(region)
         if probabilities is None or not bool(torch.isfinite(probabilities).all()):

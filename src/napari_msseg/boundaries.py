@@ -16,9 +16,12 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 
 from napari_msseg.scribbles import IGNORED_CLASS
+from napari_msseg.tiling import Region, grown, inside
 
 SIGMA = 0.7
 """Of the Gaussian whose gradient is taken, pixels."""
+REACH = 3
+"""How many pixels around a part of an image its edges depend on: four standard deviations."""
 
 Floats = npt.NDArray[np.floating]
 Classes = npt.NDArray[np.integer]
@@ -40,6 +43,27 @@ def edge_strength(image: Floats) -> npt.NDArray[np.float32]:
     return strongest
 
 
+def edges_within(image: Floats, region: Region) -> npt.NDArray[np.float32]:
+    """Return the `edge_strength` that a part has in the whole image."""
+    wide = grown(region, image.shape[1:], REACH)
+    return edge_strength(image[(slice(None), *wide)])[inside(region, wide)]
+
+
+def likeliest(scores: Floats) -> npt.NDArray[np.uint8]:
+    """Return the class (…) with the highest of the scores (K, …), the first of equals.
+
+    As `argmax` over the first axis, which numpy does pixel by pixel, at ten times the cost.
+    """
+    best = scores[0]
+    classes = np.zeros(best.shape, np.uint8)
+    for k in range(1, len(scores)):
+        higher = scores[k] > best
+        np.putmask(classes, higher, k)
+        if k + 1 < len(scores):
+            best = np.maximum(best, scores[k])
+    return classes
+
+
 def certain(probabilities: Floats, thresholds: Sequence[float]) -> npt.NDArray[np.int64]:
     """Return the class of every pixel that is sure of it, `IGNORED_CLASS` elsewhere.
 
@@ -49,7 +73,7 @@ def certain(probabilities: Floats, thresholds: Sequence[float]) -> npt.NDArray[n
     thresholds : sequence of float
         What the probability of each class must exceed; the last stands for all further.
     """
-    classes = probabilities.argmax(axis=0)
+    classes = likeliest(probabilities).astype(np.int64)
     needed = np.asarray(thresholds)[np.minimum(classes, len(thresholds) - 1)]
     return np.where(probabilities.max(axis=0) > needed, classes, IGNORED_CLASS)
 
@@ -60,7 +84,11 @@ def of_two_likeliest(probabilities: Floats) -> Floats:
     The largest is then at least one half, however many classes there are; of two classes it is
     what it was.
     """
-    both = np.partition(probabilities, -2, axis=0)[-2:].sum(axis=0)
+    highest, second = probabilities[0], np.zeros_like(probabilities[0])
+    for p in probabilities[1:]:
+        second = np.maximum(second, np.minimum(highest, p))
+        highest = np.maximum(highest, p)
+    both = second + highest
     share: Floats = probabilities / np.maximum(both, np.finfo(np.float32).tiny)
     return share
 

@@ -99,6 +99,17 @@ class Checkpoint:
         return checkpoint
 
 
+def keep_model(model: Checkpoint | None, path: str) -> str:
+    """Write a model to a file; return why that cannot be done, or nothing."""
+    if model is None:
+        return "there is no model yet"
+    try:
+        model.save(path)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 def _label_values(values: Any, n_classes: int) -> tuple[int, ...]:
     """Check what the header calls the classes; ValueError where it makes no sense."""
     if not isinstance(values, list) or not all(type(v) is int for v in values):

@@ -8,7 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_msseg.config import SessionConfig
-from napari_msseg.events import Failed, Notice, PredictionReady, StateChanged, StepDone
+from napari_msseg.events import (
+    Failed,
+    HeldOutScored,
+    MapReady,
+    ModelKept,
+    Notice,
+    PredictionReady,
+    SpotsFound,
+    StateChanged,
+    StepDone,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +55,8 @@ class StartSession:
         Without a number of threads it gets all physical cores but one.
     keep_model : bool
         Go on from the weights of the session before, where they fit.
+    model_path : str
+        A model file to go on from where there is no session before; empty: none.
     indices, classes, generation
         The scribbles, as in `ScribbleSnapshot`.
     """
@@ -56,6 +68,7 @@ class StartSession:
     indices: npt.NDArray[np.int64]
     classes: npt.NDArray[np.uint8]
     generation: int
+    model_path: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,6 +104,72 @@ class StopSession:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShowView:
+    """What the user looks at: it is predicted first.
+
+    Attributes
+    ----------
+    start, stop : tuple of int
+        Corners of the visible part of the image, in pixels.
+    """
+
+    session: int
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowMaps:
+    """Which pictures of what it thinks are wanted, from now on; these replace those before.
+
+    Attributes
+    ----------
+    uncertainty, pseudo_labels : bool
+    probabilities : tuple of int
+        The classes whose probability is wanted.
+    """
+
+    session: int
+    uncertainty: bool = False
+    pseudo_labels: bool = False
+    probabilities: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskSpots:
+    """Ask for the places where a stroke would help most."""
+
+    session: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepModel:
+    """Write the weights of now to a file, also after the end of the session.
+
+    Attributes
+    ----------
+    path : str
+    """
+
+    session: int
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForgetClasses:
+    """Predict these classes no longer, until somebody paints them again.
+
+    Attributes
+    ----------
+    classes : tuple of int
+        All that are gone.
+    """
+
+    session: int
+    classes: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkerReady:
     """The worker has loaded what it needs and waits for a session.
 
@@ -113,5 +192,27 @@ class ImageMapped:
     session: int
 
 
-COMMANDS = (StartSession, SubmitScribbles, PauseSession, ResumeSession, StopSession)
-REPLIES = (WorkerReady, ImageMapped, StateChanged, StepDone, PredictionReady, Notice, Failed)
+REQUESTS = (ForgetClasses, ShowView, ShowMaps, AskSpots, KeepModel)
+Request = ForgetClasses | ShowView | ShowMaps | AskSpots | KeepModel
+"""What a running session is asked beside its scribbles and switches."""
+COMMANDS = (
+    StartSession,
+    SubmitScribbles,
+    PauseSession,
+    ResumeSession,
+    StopSession,
+    *REQUESTS,
+)
+REPLIES = (
+    WorkerReady,
+    ImageMapped,
+    StateChanged,
+    StepDone,
+    PredictionReady,
+    MapReady,
+    SpotsFound,
+    HeldOutScored,
+    ModelKept,
+    Notice,
+    Failed,
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import torch
 
@@ -61,6 +62,20 @@ def autocast(device: torch.device, ndim: int = 2) -> AbstractContextManager[obje
 def memory_format(ndim: int) -> torch.memory_format:
     """Return the layout that convolutions of that many dimensions run fastest in."""
     return torch.channels_last if ndim == 2 else torch.channels_last_3d
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Return bytes in use: on a GPU those of our tensors, else those of this process.
+
+    0 where the system does not say.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError, AttributeError):  # not Linux
+        return 0
 
 
 def live_threads() -> int:

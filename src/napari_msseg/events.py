@@ -13,6 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 
+class MapKind(StrEnum):
+    """A picture of what a session thinks."""
+
+    UNCERTAINTY = "uncertainty"
+    PROBABILITY = "probability"
+    PSEUDO_LABELS = "pseudo-labels"
+
+
 class SessionState(StrEnum):
     """The life of a session.
 
@@ -75,6 +83,8 @@ class StepDone(Event):
         Since the first step began, pauses included.
     total, scribble, pseudo, pixel, patch : float
         Total loss, and its terms unweighted.
+    memory : int
+        Bytes in use: on a GPU those of our tensors, else those of the process; 0: not known.
     """
 
     step: int
@@ -84,6 +94,7 @@ class StepDone(Event):
     pseudo: float
     pixel: float
     patch: float
+    memory: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,6 +125,89 @@ class PredictionReady(Event):
     def region(self) -> tuple[slice, ...]:
         """Where the tile lies in the image."""
         return tuple(slice(s, s + n) for s, n in zip(self.start, self.classes.shape, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MapReady(Event):
+    """One tile of a picture of what the session thinks.
+
+    Attributes
+    ----------
+    kind : MapKind
+    class_ : int
+        Of whose probability it is; 0 for the other kinds.
+    start : tuple of int
+        First pixel of the tile along each spatial axis.
+    values : ndarray of uint8
+        0 … 255 for uncertainty and probability; pseudo-labels are 0 where there is none, and
+        class + 1, as in a scribble layer.
+    """
+
+    kind: MapKind
+    class_: int
+    start: tuple[int, ...]
+    values: npt.NDArray[np.uint8]
+
+    @property
+    def region(self) -> tuple[slice, ...]:
+        """Where the tile lies in the image."""
+        return tuple(slice(s, s + n) for s, n in zip(self.start, self.values.shape, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SpotsFound(Event):
+    """Places where a stroke would help most, the best first.
+
+    Attributes
+    ----------
+    positions : ndarray of int64, shape (N, ndim)
+    scores : ndarray of float32, shape (N,)
+    """
+
+    positions: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeldOutScored(Event):
+    """How well strokes that were left out in turn are predicted from the others: `HeldOut`.
+
+    Attributes
+    ----------
+    confusion : ndarray of int64, shape (K, K)
+        Left-out pixels that are painted as class i and predicted as class j.
+    log_loss : float
+    n_pieces : ndarray of int64, shape (K,)
+        Strokes of each class, as connected pieces.
+    is_cut : ndarray of bool, shape (K,)
+    positions : ndarray of int64, shape (N, ndim)
+        Where strokes lie that the others contradict.
+    painted, predicted : ndarray of int64, shape (N,)
+        What they are, and what the others say.
+    """
+
+    confusion: npt.NDArray[np.int64]
+    log_loss: float
+    n_pieces: npt.NDArray[np.int64]
+    is_cut: npt.NDArray[np.bool_]
+    positions: npt.NDArray[np.int64]
+    painted: npt.NDArray[np.int64]
+    predicted: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelKept(Event):
+    """The weights of the session lie in a file, or do not.
+
+    Attributes
+    ----------
+    path : str
+    error : str
+        Why they do not; empty where they do.
+    """
+
+    path: str
+    error: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

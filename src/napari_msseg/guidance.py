@@ -17,11 +17,13 @@ Asked about the rest instead of the class, channels 0–5 change sign and 6 and 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from napari_msseg.boundaries import edge_strength
+from napari_msseg.boundaries import edges_within
 from napari_msseg.scribbles import IGNORED_CLASS
 from napari_msseg.tiling import Region, grown, inside
 
@@ -37,6 +39,11 @@ LEAST_PROBABILITY = 0.01
 TURNED_LIMIT = 3.0
 EDGE_LIMIT = 2.0
 EDGE_PERCENTILE = 95.0
+EDGE_SAMPLE = 1_000_000
+"""Pixels that the percentile is taken from, …"""
+SAMPLED_FROM = 2_000_000
+"""… where an image has more than this in so many bands of rows, all over it."""
+BANDS = 32
 
 Floats = npt.NDArray[np.float32]
 
@@ -50,20 +57,25 @@ class Guidance:
         Normalised.
     strokes : ndarray of int, shape ([Z,] Y, X)
         Classes, `IGNORED_CLASS` where nothing is painted.
+    edge_scale : float, optional
+        As of another guidance of the same image.
     """
 
-    def __init__(self, image: Floats, strokes: npt.NDArray[np.integer]) -> None:
+    def __init__(
+        self,
+        image: Floats,
+        strokes: npt.NDArray[np.integer],
+        edge_scale: float | None = None,
+    ) -> None:
         self._image = image
         self._strokes = strokes
-        painted = strokes != IGNORED_CLASS
-        self.classes: list[int] = np.unique(strokes[painted]).tolist()
+        painted = np.flatnonzero(strokes != IGNORED_CLASS)
+        self._stroked_classes = strokes.ravel()[painted]
+        self.classes: list[int] = np.unique(self._stroked_classes).tolist()
         """Those that have a stroke."""
-        self._stroked_values = image[:, painted].astype(np.float64)
-        self._stroked_classes = strokes[painted]
-        self._edges = edge_strength(image)
-        step = max(1, self._edges.size // 1_000_000)
-        strong = float(np.percentile(self._edges.ravel()[::step], EDGE_PERCENTILE))
-        self._edge_scale = max(strong, 1e-3)
+        self._stroked_values = image.reshape(len(image), -1)[:, painted].astype(np.float64)
+        self.edge_scale = strong_edge(image) if edge_scale is None else edge_scale
+        """Edge strength that counts as 1."""
 
     def inputs(self, region: Region, votes: Floats, class_: int) -> Floats:
         """Return the channels above for one class over a part of the image.
@@ -80,15 +92,17 @@ class Guidance:
         ndarray of float32, shape (`CHANNELS`, *region)
         """
         turned, mean = self._turned(region, class_)
-        own, painted = self._strokes == class_, self._strokes != IGNORED_CLASS
+        seen = grown(region, self._strokes.shape, MARGIN)
+        near, here = self._strokes[seen], inside(region, seen)
+        own, rest = near == class_, (near != IGNORED_CLASS) & (near != class_)
         return np.stack(
             [
                 turned,
                 mean,
                 *_odds(votes),
-                self._nearness(region, own),
-                self._nearness(region, painted & ~own),
-                np.minimum(self._edges[region] / self._edge_scale, EDGE_LIMIT),
+                _nearness(own, here),
+                _nearness(rest, here),
+                np.minimum(edges_within(self._image, region) / self.edge_scale, EDGE_LIMIT),
             ]
         ).astype(np.float32)
 
@@ -109,14 +123,31 @@ class Guidance:
         limited: Floats = np.clip(turned, -TURNED_LIMIT, TURNED_LIMIT).astype(np.float32)
         return limited, (sign * pixels.mean(axis=0)).astype(np.float32)
 
-    def _nearness(self, region: Region, stroke: npt.NDArray[np.bool_]) -> Floats:
-        wide = grown(region, stroke.shape, MARGIN)
-        seen = stroke[wide]
-        if not seen.any():
-            return np.zeros([s.stop - s.start for s in region], np.float32)
-        distance = ndimage.distance_transform_edt(~seen)[inside(region, wide)]
-        near: Floats = np.where(distance > MARGIN, 0, np.exp(-distance / REACH)).astype(np.float32)
-        return near
+
+def strong_edge(image: Floats) -> float:
+    """Return the strength of the strong edges of an image (C, [Z,] Y, X).
+
+    Of a large image it is estimated: its edges are found where they are wanted.
+    """
+    shape = image.shape[1:]
+    whole: Region = tuple(slice(0, n) for n in shape)
+    bands = [whole]
+    if len(shape) == 2 and math.prod(shape) > SAMPLED_FROM:
+        rows = max(1, EDGE_SAMPLE // (BANDS * shape[1]))
+        firsts = np.linspace(0, shape[0] - rows, min(BANDS, shape[0] // rows)).astype(int)
+        bands = [(slice(first, first + rows), whole[1]) for first in firsts.tolist()]
+    edges = np.concatenate([edges_within(image, band).ravel() for band in bands])
+    step = max(1, edges.size // EDGE_SAMPLE)
+    return max(float(np.percentile(edges[::step], EDGE_PERCENTILE)), 1e-3)
+
+
+def _nearness(stroke: npt.NDArray[np.bool_], here: Region) -> Floats:
+    """Return how near pixels are to a stroke (a mask that reaches `MARGIN` beyond them)."""
+    if not stroke.any():
+        return np.zeros([s.stop - s.start for s in here], np.float32)
+    distance = ndimage.distance_transform_edt(~stroke)[here]
+    near: Floats = np.where(distance > MARGIN, 0, np.exp(-distance / REACH)).astype(np.float32)
+    return near
 
 
 def swapped(inputs: Floats) -> Floats:

@@ -10,20 +10,20 @@ bought is in docs/experiments.md.
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_msseg.boundaries import decide, edge_strength
-from napari_msseg.guidance import Guidance
+from napari_msseg.blocks import AnswerMemory, ImageBlocks, assemble
+from napari_msseg.boundaries import decide, likeliest
 from napari_msseg.guide import Guide
+from napari_msseg.guided import GuidedAnswers
 from napari_msseg.mixture import EdgeAgreement, Mixture, choose_mixture
-from napari_msseg.pixel_classifiers import Features, PixelClassifiers, features_of, halo_of
+from napari_msseg.pixel_classifiers import Features, PixelClassifiers
 from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
-from napari_msseg.tiling import Region, grown, inside, tiles
+from napari_msseg.tiling import Region
 
 SAMPLES_PER_CLASS = 3000
 """Pixels a class that are learned from, at the most: stroked ones, and answered ones."""
@@ -33,8 +33,6 @@ SAMPLE_PIXELS = 300_000
 """… mixtures are chosen, and answers learned from, on parts of so many pixels together, …"""
 REMEMBERED = 100_000_000
 """… and so many probabilities are kept, at the most."""
-GUIDE_BLOCK, GUIDE_HALO = (512, 512), 64
-"""The guide, for images alone, answers parts of this shape, and sees so many pixels around them."""
 ROUNDS = {2: 3, 3: 0}
 """Times that the classifiers learn from their own answer: in volumes never."""
 MANY_CLASSES = 6
@@ -47,9 +45,15 @@ CERTAINTY = (0.65,)
 """As of `boundaries.decide`, for the answer that is learned from."""
 
 Floats = npt.NDArray[np.float32]
-REFINED, GUIDED = 1, -1
-"""Whose answer is remembered, beside 0, those who know the strokes alone."""
-Key = tuple[int, tuple[tuple[int, int], ...]]
+Halves = npt.NDArray[np.float16]
+
+
+class Interrupted(Exception):
+    """Something more urgent came up; what was begun can be asked for again."""
+
+
+def _never() -> bool:
+    return False
 
 
 class InstantClassifier:
@@ -58,7 +62,7 @@ class InstantClassifier:
     Parameters
     ----------
     image : ndarray of float32, shape (C, [Z,] Y, X)
-        Normalised.
+        Normalised; it must not change.
     scribbles : ScribbleSnapshot
         Trainable, over the same pixels.
     n_classes : int
@@ -68,7 +72,8 @@ class InstantClassifier:
     guide : Guide, optional
         Takes part where its boundaries lie on stronger edges.
     before : InstantClassifier, optional
-        Of the strokes before these: its answer is not given up without need.
+        Of the strokes before these: its answer is not given up without need, and what it knows of
+        the image serves again, if that is the same array.
     """
 
     def __init__(
@@ -87,35 +92,43 @@ class InstantClassifier:
         self._strokes = scribbles.dense()
         self._few_classes = sum(n > 0 for n in scribbles.counts) <= MANY_CLASSES
         by_edges = self._strokes.ndim == 2
-        self._guide = guide if by_edges and self._few_classes else None
-        self._guidance = Guidance(image, self._strokes) if self._guide is not None else None
+        self._blocks: ImageBlocks = (
+            before._blocks
+            if before is not None and before._image is image
+            else ImageBlocks(image, BLOCK[self._strokes.ndim])
+        )
+        self._blocks.begin_turn()
         self._rng = np.random.default_rng(seed)
-        self._known: OrderedDict[Key, npt.NDArray[np.float16]] = OrderedDict()
+        self._interrupted: Callable[[], bool] = _never
+        self._memory = AnswerMemory(REMEMBERED)
         self._rounds = 0
-        self._guide_is_behind = self._adopt_guided(before)
-        self._stroked = self._learnable(self._strokes, self._blocks())
-        self._fits = [self._fit(*self._stroked)]
+        self._guided: GuidedAnswers | None = None
+        if guide is not None and by_edges and self._few_classes:
+            same = before is not None and before._n_classes == n_classes
+            old = before._guided if before is not None and same else None
+            self._guided = GuidedAnswers(guide, image, self._strokes, self._memory, old)
+        self._guide_is_behind = self._guided is not None and self._guided.knows_before
+        painted = self._blocks.holding(scribbles.indices)
+        stroked = [self._blocks.all[i] for i in painted]
+        self._stroked = self._learnable(self._strokes, scribbles.indices, stroked)
+        self._fits = {0: self._fit(*self._stroked)}
         if not by_edges:
             self.mixture = Mixture(np.array(VOLUME_WEIGHTS), np.zeros(n_classes))
             self._first_mixture = self.mixture
             return
-        self._sample = self._choose_sample()
+        same_image = before is not None and before._blocks is self._blocks
+        known = before._sample if before is not None and same_image else ()
+        self._sample: Sequence[Region] = self._blocks.sample(
+            SAMPLE_PIXELS, self._rng, painted, known
+        )
         self._agreement = EdgeAgreement(
-            [edge_strength(image[(slice(None), *block)]) for block in self._sample],
+            self._blocks.ranks(self._sample),
             [self._strokes[block] for block in self._sample],
-            [before.predict(block).argmax(axis=0) for block in self._sample] if before else [],
+            [likeliest(before.predict(block)) for block in self._sample] if before else [],
         )
         self._choose_mixtures()
 
-    def _adopt_guided(self, before: InstantClassifier | None) -> bool:
-        """Take over what the guide said of the strokes before, until there is time to ask again."""
-        if self._guide is None or before is None or before._n_classes != self._n_classes:
-            return False
-        old = {key: answer for key, answer in before._known.items() if key[0] == GUIDED}
-        self._known.update(old)
-        return bool(old)
-
-    def refine(self) -> bool:
+    def refine(self, interrupted: Callable[[], bool] = _never) -> bool:
         """Ask the guide about these strokes, if that has not been done; else learn.
 
         Let the classifiers learn from their answer; those who know the strokes alone stay.
@@ -123,47 +136,59 @@ class InstantClassifier:
         Boundaries of the answer are put onto edges first, so this is no mere repetition. The
         guide stays out of it: classifiers that learned from it would be no check on it.
 
+        Parameters
+        ----------
+        interrupted : callable, optional
+            Is asked, several times a second, whether something more urgent has come up.
+
         Returns
         -------
         bool
             Whether it did: after `ROUNDS` there is nothing more to be had.
+
+        Raises
+        ------
+        Interrupted
+            If so; nothing has changed then.
         """
-        if self._guide_is_behind:
-            self._guide_is_behind = False
-            self._forget(GUIDED)
-            self._choose_mixtures()
-            return True
-        if self._rounds == ROUNDS[self._strokes.ndim]:
+        if not self._guide_is_behind and self._rounds == ROUNDS[self._strokes.ndim]:
             return False
-        self._rounds += 1
-        answer = np.full(self._strokes.shape, IGNORED_CLASS, self._strokes.dtype)
-        for block in self._sample:
-            pixels = self._image[(slice(None), *block)]
-            mixed = self.mixture.probabilities(self.members(block))
-            answer[block] = decide(mixed, pixels, CERTAINTY, self._strokes[block])
-        features, classes = self._learnable(answer, self._sample)
-        stroked, stroked_classes = self._stroked
-        both = Features(
-            np.concatenate([stroked.linear, features.linear]),
-            np.concatenate([stroked.multiscale, features.multiscale]),
-        )
-        fit = self._fit(both, np.concatenate([stroked_classes, classes]))
-        self._fits = [self._fits[0], fit]
-        self._forget(REFINED)
-        self._choose_mixtures()
+        refined = self._unless(interrupted)
+        if self._guide_is_behind:
+            refined._guide_is_behind = False
+        else:
+            refined._learn()
+        refined._choose_mixtures()
+        for number in self._fits.keys() - refined._fits.keys():
+            self._memory.forget(number)
+        vars(self).update(vars(refined) | {"_interrupted": _never})
         return True
 
-    def predict(self, region: Region) -> Floats:
+    def predict(self, region: Region, interrupted: Callable[[], bool] = _never) -> Floats:
         """Return class probabilities of a part of the image.
+
+        Parameters
+        ----------
+        region : tuple of slice
+        interrupted : callable, optional
+            As of `refine`.
 
         Returns
         -------
         ndarray of float32, shape (K, *region)
+
+        Raises
+        ------
+        Interrupted
+            If so; what is known of the part by then is remembered.
         """
-        mixed = self.mixture.probabilities(self.members(region))
-        if self._guide is None:
+        asked = self._unless(interrupted)
+        mixed = asked.mixture.probabilities(asked.members(region))
+        if asked._guided is None:
             return mixed
-        return self._with_guide.probabilities(np.stack([mixed, self._guided(region)]))
+        has_a_say = asked._with_guide.weights[1] > 0  # its half second is spared otherwise
+        guided = asked._ask_guide(region, asked._guided) if has_a_say else mixed
+        return asked._with_guide.probabilities(np.stack([mixed, guided]))
 
     def votes(self, region: Region) -> Floats:
         """Return what those who know the strokes alone say of a part: together, then each.
@@ -172,7 +197,8 @@ class InstantClassifier:
         -------
         ndarray of float32, shape (4, K, *region)
         """
-        members = self.members(region)[: PixelClassifiers.COUNT]
+        members = self._assemble(region, lambda block: self._of_block(block, [0]))
+        self._go_on()
         return np.concatenate([self._first_mixture.probabilities(members)[None], members])
 
     def members(self, region: Region) -> Floats:
@@ -182,57 +208,63 @@ class InstantClassifier:
         -------
         ndarray of float32, shape (3, K, *region), or (6, K, *region) once refined
         """
-        return self._together(region, BLOCK[len(region)], self._of_block)
+        return self._assemble(region, lambda block: self._of_block(block, list(self._fits)))
 
-    def _together(
-        self,
-        region: Region,
-        part: tuple[int, ...],
-        answer: Callable[[Region], npt.NDArray[np.float16]],
-    ) -> Floats:
-        """Put the answers (…, *part) of all parts that a region touches together."""
-        out: Floats | None = None
-        for block in self._cut(part):
-            common = tuple(
-                slice(max(b.start, r.start), min(b.stop, r.stop))
-                for b, r in zip(block, region, strict=True)
-            )
-            if all(c.start < c.stop for c in common):
-                whole = answer(block)
-                kinds = whole.shape[: -len(region)]
-                everything = (slice(None),) * len(kinds)
-                if out is None:
-                    out = np.empty((*kinds, *(s.stop - s.start for s in region)), np.float32)
-                found = whole[(*everything, *inside(common, block))]
-                out[(*everything, *inside(common, region))] = found
-        assert out is not None  # regions are not empty
-        return out
+    def _assemble(self, region: Region, answer: Callable[[Region], Halves]) -> Floats:
+        return assemble(region, self._strokes.shape, self._blocks.block, answer)
+
+    def _unless(self, interrupted: Callable[[], bool]) -> InstantClassifier:
+        """Return a copy, with the same memory, that leaves its work where that is so."""
+        asked = copy.copy(self)
+        asked._interrupted = interrupted
+        return asked
+
+    def _go_on(self) -> None:
+        """Do so unless something more urgent has come up."""
+        if self._interrupted():
+            raise Interrupted
 
     # ------------------------------------------------------------------- learning
+
+    def _learn(self) -> None:
+        """Fit once more, to the strokes and to the answer over the sample."""
+        answer = np.full(self._strokes.shape, IGNORED_CLASS, self._strokes.dtype)
+        for block in self._sample:
+            mixed = self.mixture.probabilities(self.members(block))
+            pixels = self._image[(slice(None), *block)]
+            answer[block] = decide(mixed, pixels, CERTAINTY, self._strokes[block])
+        known = np.flatnonzero(answer != IGNORED_CLASS)
+        features, classes = self._learnable(answer, known, self._sample)
+        stroked, stroked_classes = self._stroked
+        both = Features.concatenated([stroked, features])
+        self._go_on()
+        fit = self._fit(both, np.concatenate([stroked_classes, classes]))
+        self._rounds += 1
+        self._fits = {0: self._fits[0], self._rounds: fit}
+        self._memory.forget(self._rounds)  # of an attempt that was left
 
     def _fit(self, features: Features, classes: npt.NDArray[np.integer]) -> PixelClassifiers:
         seed = int(self._rng.integers(2**31))
         return PixelClassifiers(features, classes, seed, self._threads)
 
     def _learnable(
-        self, classes: npt.NDArray[np.integer], blocks: list[Region]
+        self,
+        classes: npt.NDArray[np.integer],
+        known: npt.NDArray[np.integer],
+        blocks: Sequence[Region],
     ) -> tuple[Features, npt.NDArray[np.integer]]:
-        """Draw up to `SAMPLES_PER_CLASS` pixels of every class; return features and classes."""
+        """Draw up to `SAMPLES_PER_CLASS` pixels of every class; return features and classes.
+
+        `known` are the flat positions, ascending, of the pixels of `classes` that have one, and
+        `blocks` hold all of them.
+        """
         chosen = np.zeros(classes.shape, bool)
+        of_known = classes.ravel()[known]
         for k in range(self._n_classes):
-            of_class = np.flatnonzero(classes == k)
+            of_class = known[of_known == k]
             chosen.flat[self._rng.permutation(of_class)[:SAMPLES_PER_CLASS]] = True
-        rows, known = [], []
-        for block in blocks:
-            here = np.nonzero(chosen[block])
-            if len(here[0]):
-                rows.append(self._features(block)[here])
-                known.append(classes[block][here])
-        features = Features(
-            np.concatenate([row.linear for row in rows]),
-            np.concatenate([row.multiscale for row in rows]),
-        )
-        return features, np.concatenate(known)
+        found = np.concatenate([classes[block][chosen[block]] for block in blocks])
+        return self._blocks.features_at(chosen, blocks), found
 
     def _choose_mixtures(self) -> None:
         """Let the edges decide: how much each classifier counts; they, the guide, or both."""
@@ -240,78 +272,29 @@ class InstantClassifier:
         self.mixture = choose_mixture(members, self._agreement, adjust=self._few_classes)
         if not self._rounds:
             self._first_mixture = self.mixture
-        if self._guide is None:
+        if self._guided is None:
             return
         both = [
-            np.stack([self.mixture.probabilities(part), self._guided(block)])
+            np.stack([self.mixture.probabilities(part), self._ask_guide(block, self._guided)])
             for part, block in zip(members, self._sample, strict=True)
         ]
+        self._go_on()
         self._with_guide = choose_mixture(both, self._agreement, adjust=False)
-
-    def _choose_sample(self) -> list[Region]:
-        """Return all parts of the image, or some, those with strokes first."""
-        blocks = self._blocks()
-        painted = self._strokes != IGNORED_CLASS
-        order = self._rng.permutation(len(blocks))
-        chosen: list[Region] = []
-        pixels = 0
-        for i in sorted(order, key=lambda i: not painted[blocks[i]].any()):
-            pixels += math.prod(s.stop - s.start for s in blocks[i])
-            if chosen and pixels > SAMPLE_PIXELS:
-                break
-            chosen.append(blocks[i])
-        return chosen
 
     # ------------------------------------------------------------------ answering
 
-    def _guided(self, region: Region) -> Floats:
-        """Return what the guide says (K, *region)."""
-        return self._together(region, GUIDE_BLOCK, self._guided_block)
+    def _ask_guide(self, region: Region, guided: GuidedAnswers) -> Floats:
+        return guided.predict(region, self.votes, old_will_do=self._guide_is_behind)
 
-    def _guided_block(self, block: Region) -> npt.NDArray[np.float16]:
-        """Return what the guide says of a part of its own size, computed or remembered."""
-        key = (GUIDED, _corners(block))
-        if key not in self._known:
-            assert self._guide is not None
-            assert self._guidance is not None
-            wide = grown(block, self._strokes.shape, GUIDE_HALO)
-            found = self._guide.probabilities(self._guidance, wide, self.votes(wide))
-            self._remember(key, found[(slice(None), *inside(block, wide))])
-        return self._known[key]
-
-    def _forget(self, whose: int) -> None:
-        self._known = OrderedDict((k, v) for k, v in self._known.items() if k[0] != whose)
-
-    def _remember(self, key: Key, answer: Floats) -> None:
-        """Keep an answer; older ones go where it becomes too much."""
-        self._known[key] = answer.astype(np.float16)
-        while len(self._known) > 1 and sum(a.size for a in self._known.values()) > REMEMBERED:
-            self._known.popitem(last=False)
-
-    def _of_block(self, block: Region) -> npt.NDArray[np.float16]:
-        """Return the members' answers, computed or remembered."""
-        answers, features = [], None
-        for number, fit in enumerate(self._fits):
-            key = (number, _corners(block))
-            if key not in self._known:
-                features = features or self._features(block)
-                self._remember(key, fit.probabilities(features, self._n_classes))
-            answers.append(self._known[key])
+    def _of_block(self, block: Region, rounds: list[int]) -> Halves:
+        """Return the answers of the fits of some rounds, computed or remembered."""
+        answers = []
+        for number in rounds:
+            known = self._memory.get(number, block)
+            if known is None:
+                self._go_on()
+                features = self._blocks.features(block)
+                found = self._fits[number].probabilities(features, self._n_classes)
+                known = self._memory.keep(number, block, found)
+            answers.append(known)
         return np.concatenate(answers)
-
-    def _features(self, block: Region) -> Features:
-        shape = self._strokes.shape
-        size = tuple(s.stop - s.start for s in block)
-        return features_of(
-            self._image, next(tiles(shape, size, halo_of(len(shape)), 1, within=block))
-        )
-
-    def _blocks(self) -> list[Region]:
-        return self._cut(BLOCK[self._strokes.ndim])
-
-    def _cut(self, part: tuple[int, ...]) -> list[Region]:
-        return [tile.target for tile in tiles(self._strokes.shape, part, 0, 1)]
-
-
-def _corners(region: Region) -> tuple[tuple[int, int], ...]:
-    return tuple((s.start, s.stop) for s in region)

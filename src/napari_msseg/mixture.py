@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from napari_msseg.boundaries import likeliest
 from napari_msseg.scribbles import IGNORED_CLASS
 
 LEAST_PROBABILITY = 0.01
@@ -33,6 +34,28 @@ MOST_WRONG = 0.25
 """Share of the strokes of a class that a mixture may contradict: fewer may be slips of the hand."""
 
 Floats = npt.NDArray[np.float32]
+Classes = npt.NDArray[np.integer]
+Ranks = list[npt.NDArray[np.float64]]
+"""Of one block: along each axis, the higher rank of every two neighbours, as of `rank_edges`."""
+
+
+def rank_edges(blocks: Sequence[npt.NDArray[np.floating]]) -> list[Ranks]:
+    """Rank the pixels of all blocks together by the strength of their edges.
+
+    Parameters
+    ----------
+    blocks : sequence of ndarray of float, shape ([Z,] Y, X)
+        `boundaries.edge_strength` of parts of an image.
+
+    Returns
+    -------
+    list of list of ndarray of float64
+        For every block and axis, what lies between two neighbours: 0 the weakest edge, 1 the
+        strongest.
+    """
+    ordered = np.sort(np.concatenate([block.ravel() for block in blocks]))
+    ranks = [np.searchsorted(ordered, block) / max(1, ordered.size) for block in blocks]
+    return [[np.maximum(*_neighbours(rank, axis)) for axis in range(rank.ndim)] for rank in ranks]
 
 
 class EdgeAgreement:
@@ -43,8 +66,8 @@ class EdgeAgreement:
 
     Parameters
     ----------
-    blocks : sequence of ndarray of float, shape ([Z,] Y, X)
-        `boundaries.edge_strength` of parts of an image.
+    between : sequence of list of ndarray
+        `rank_edges` of parts of an image.
     strokes : sequence of ndarray of int, of the same shapes, optional
         Painted classes, `IGNORED_CLASS` elsewhere. Who gets more than `MOST_WRONG` of the strokes
         of a class wrong comes after all others, however well boundaries lie.
@@ -54,20 +77,16 @@ class EdgeAgreement:
 
     def __init__(
         self,
-        blocks: Sequence[npt.NDArray[np.floating]],
-        strokes: Sequence[npt.NDArray[np.integer]] = (),
-        before: Sequence[npt.NDArray[np.integer]] = (),
+        between: Sequence[Ranks],
+        strokes: Sequence[Classes] = (),
+        before: Sequence[Classes] = (),
     ) -> None:
+        self._between = between
         self._before = _shares(before)
         self._painted = [np.nonzero(part != IGNORED_CLASS) for part in strokes]
         self._wanted = [part[at] for part, at in zip(strokes, self._painted, strict=True)]
-        ordered = np.sort(np.concatenate([block.ravel() for block in blocks]))
-        ranks = [np.searchsorted(ordered, block) / max(1, ordered.size) for block in blocks]
-        self._between = [
-            [np.maximum(*_neighbours(rank, axis)) for axis in range(rank.ndim)] for rank in ranks
-        ]
 
-    def __call__(self, blocks: Sequence[npt.NDArray[np.integer]]) -> float:
+    def __call__(self, blocks: Sequence[Classes]) -> float:
         """Return the agreement of classes with the edges; −∞ where there is hardly a boundary.
 
         Less 1 where they contradict the strokes, and a little where areas are not what they were.
@@ -83,7 +102,7 @@ class EdgeAgreement:
             return -np.inf
         return total / count - self._contradicts_strokes(blocks) - self._change(blocks)
 
-    def _change(self, blocks: Sequence[npt.NDArray[np.integer]]) -> float:
+    def _change(self, blocks: Sequence[Classes]) -> float:
         """Return what it costs that areas are not what they were."""
         if not self._before.size:
             return 0.0
@@ -92,7 +111,7 @@ class EdgeAgreement:
         logs = [np.log(np.pad(x, (0, size - len(x))) + LEAST_SHARE) for x in (now, self._before)]
         return STEADINESS * float(np.abs(logs[0] - logs[1]).max())
 
-    def _contradicts_strokes(self, blocks: Sequence[npt.NDArray[np.integer]]) -> bool:
+    def _contradicts_strokes(self, blocks: Sequence[Classes]) -> bool:
         if not self._painted:
             return False
         found = np.concatenate([part[at] for part, at in zip(blocks, self._painted, strict=True)])
@@ -101,12 +120,13 @@ class EdgeAgreement:
         return any(share > MOST_WRONG for share in wrong)
 
 
-def _shares(blocks: Sequence[npt.NDArray[np.integer]]) -> npt.NDArray[np.float64]:
+def _shares(blocks: Sequence[Classes]) -> npt.NDArray[np.float64]:
     """Return the share of every class in all pixels."""
     if not blocks:
         return np.zeros(0)
-    counts = np.bincount(np.concatenate([block.ravel() for block in blocks]))
-    shares: npt.NDArray[np.float64] = counts / counts.sum()
+    size = 1 + max(int(block.max()) for block in blocks)
+    counts = [sum(np.count_nonzero(block == k) for block in blocks) for k in range(size)]
+    shares: npt.NDArray[np.float64] = np.array(counts) / sum(counts)
     return shares
 
 
@@ -185,13 +205,16 @@ def choose_mixture(
     present = np.flatnonzero(
         np.any([(part > 0).any(axis=(0, *range(2, part.ndim))) for part in members], axis=0)
     )
-    logs = [_log(part[:, present]) for part in members]
+    everybody = len(present) == n_classes
+    named = present.astype(np.uint8)
+    logs = [_log(part if everybody else part[:, present]) for part in members]
     best, best_score = mean_of(n_members, len(present)), -np.inf
 
     def keep_best(candidates: Iterable[Mixture]) -> None:
         nonlocal best, best_score
         for candidate in candidates:
-            score = agreement([present[candidate.scores(part).argmax(axis=0)] for part in logs])
+            found = [likeliest(candidate.scores(part)) for part in logs]
+            score = agreement(found if everybody else [named[part] for part in found])
             if score > best_score:
                 best, best_score = candidate, score
 

@@ -34,6 +34,33 @@ class PseudoLabels:
         self.ema_prediction = torch.zeros((n_classes, *shape), dtype=torch.float16, device=device)
         self.seen = torch.zeros(shape, dtype=torch.bool, device=device)
         self._votes: Tensor | None = None
+        self._absent: tuple[int, ...] = ()
+
+    def leave_out(self, classes: tuple[int, ...]) -> None:
+        """Give these classes no probability from now on, neither in what is remembered.
+
+        Parameters
+        ----------
+        classes : tuple of int
+            All of them: those left out before and not named come back.
+        """
+        self._absent = classes
+        for known in (self.ema_prediction, self._votes):
+            if known is not None and classes:
+                known.copy_(self.without_absent(known))
+
+    def without_absent(self, probabilities: Tensor) -> Tensor:
+        """Share out what the classes that are left out have, or give it to the background."""
+        absent = [k for k in self._absent if k < len(probabilities)]
+        if not absent:
+            return probabilities
+        kept = probabilities.float().clone()
+        kept[absent] = 0
+        total = kept.sum(dim=0, keepdim=True)
+        shared = kept / total.clamp(min=torch.finfo(torch.float32).tiny)
+        lost = (total[0] == 0) & (probabilities.float().sum(dim=0) > 0)
+        shared[0] += lost.to(shared.dtype)
+        return shared.to(probabilities.dtype)
 
     def update(
         self, region: tuple[slice, ...], probabilities: Tensor, alpha: float | None = None
@@ -51,7 +78,7 @@ class PseudoLabels:
         where = (slice(None), *region)
         old = self.ema_prediction[where].float()
         weight = torch.where(self.seen[region], self.alpha if alpha is None else alpha, 1.0)
-        mixed = old + weight * (probabilities.to(old) - old)
+        mixed = old + weight * (self.without_absent(probabilities).to(old) - old)
         self.ema_prediction[where] = mixed.to(self.ema_prediction.dtype)
         self.seen[region] = True
 
@@ -68,6 +95,7 @@ class PseudoLabels:
         """
         if self._votes is None:
             self._votes = torch.zeros_like(self.ema_prediction)
+        probabilities = self.without_absent(probabilities)
         self._votes[(slice(None), *region)] = probabilities.to(self._votes)
         self.update(region, probabilities, VOTE_WEIGHT)
         return self.probabilities(region)

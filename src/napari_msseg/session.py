@@ -15,20 +15,26 @@ from typing import TypeVar
 import torch
 
 from napari_msseg.answers import Answers
-from napari_msseg.checkpoint import Checkpoint
+from napari_msseg.checkpoint import Checkpoint, keep_model
+from napari_msseg.commands import AskSpots, ForgetClasses, KeepModel, Request, ShowMaps, ShowView
 from napari_msseg.config import ModelConfig, SessionConfig, default_config
-from napari_msseg.devices import choose_device, describe, idle_threads
+from napari_msseg.devices import choose_device, describe, idle_threads, memory_in_use
 from napari_msseg.errors import InputError
 from napari_msseg.events import (
     Event,
     Failed,
+    MapReady,
+    ModelKept,
     Notice,
     PredictionReady,
     SessionState,
+    SpotsFound,
     StateChanged,
     StepDone,
 )
 from napari_msseg.guide import Guide, shipped_guide
+from napari_msseg.held_out import held_out
+from napari_msseg.insight import draw_maps, find_spots, score_event
 from napari_msseg.mailbox import Mailbox
 from napari_msseg.preprocessing import normalise
 from napari_msseg.resources import Resources, is_out_of_memory, release_cached_memory
@@ -43,6 +49,8 @@ FIRST_PREDICTION_STEP = 6
 """A first answer comes before the first period is over."""
 STROKE_RESPONSE_STEPS = 3
 """So many steps after new strokes were taken comes a prediction that knows them."""
+SCORE_STEPS = 12
+"""Steps after new strokes at which they are left out in turn: not in the middle of things."""
 MAX_BAD_STEPS = 20
 """Steps in a row without a finite loss after which a session gives up."""
 
@@ -97,6 +105,7 @@ class Session:
         self._model = model or self._model_config()
         self._extra_loss = extra_loss
         self._guide = guide
+        self._maps = ShowMaps(session=number)
         self._mailbox = Mailbox()
         self._trainer: Trainer | None = None
         train = self.config.train
@@ -134,6 +143,14 @@ class Session:
     def submit(self, scribbles: ScribbleSnapshot) -> None:
         """Train on these from the next step on; older ones not yet taken are dropped."""
         self._mailbox.put(scribbles)
+
+    def ask(self, request: Request) -> None:
+        """Ask for a view, maps, spots or a model file; a newer one replaces one of its kind."""
+        self._mailbox.ask(request)
+
+    def unheard(self) -> list[KeepModel]:
+        """Return the wishes for a model file that came too late to be done by the session."""
+        return [r for r in self._mailbox.take_requests() if isinstance(r, KeepModel)]
 
     def pause(self) -> None:
         """Stop training after the running step; weights and prediction stay."""
@@ -177,6 +194,7 @@ class Session:
         self._started: float | None = None
         self._bad_steps = 0
         self._strokes_taken = 0
+        self._scored = -1
         self._resting = False
         yield from self._prepare()
         while not self._mailbox.stopped:
@@ -191,14 +209,17 @@ class Session:
                 return
             if self._prediction_is_due():
                 yield from self._predict_some()
+            if self._score_is_due():
+                yield from self._score_strokes()
             if self._should_rest():
                 yield from self._predict_all()
-                self._resting = True
+                self._resting = not self._mailbox.has_scribbles
         yield self._enter(SessionState.STOPPED)
 
     def _prepare(self) -> Iterator[Event]:
         torch.set_num_threads(self.config.threads or idle_threads())
         normalised = normalise(self.image)
+        self._pixels = normalised.data
         self._invalid = normalised.invalid
         if normalised.invalid_count:
             yield self._notice(
@@ -244,7 +265,12 @@ class Session:
         trainer, answers = self._require_trainer(), self._answers
         yield from self._with_memory(lambda: trainer.set_scribbles(self.scribbles))
         answers.use(self.scribbles)
-        if answers.has_instant:
+        if not answers.has_instant:
+            return
+        glance = answers.glance()
+        if glance is not None:  # what is on the screen first, the rest between steps
+            yield from self._predict_region(glance, last=False, ask_network=False)
+        else:
             yield from self._predict_some(ask_network=False)
 
     def _without_invalid(self, scribbles: ScribbleSnapshot) -> ScribbleSnapshot:
@@ -257,7 +283,9 @@ class Session:
         )
 
     def _take_mail(self) -> Iterator[Event]:
-        """Take new scribbles, then enter the state that they and the switches ask for."""
+        """Do what is asked, take new scribbles, enter the state that they and switches ask for."""
+        for request in self._mailbox.take_requests():
+            yield from self._do(request)
         scribbles = self._mailbox.take()
         if scribbles is not None and scribbles.shape != self.scribbles.shape:
             yield self._notice("scribbles of another shape than the image were not used")
@@ -270,6 +298,24 @@ class Session:
         wanted, words = self._wanted_state()
         if self.state is not wanted:
             yield self._enter(wanted, words)
+
+    def _do(self, request: Request) -> Iterator[Event]:
+        match request:
+            case ForgetClasses():
+                painted = {k for k, n in enumerate(self.scribbles.counts) if n}
+                gone = tuple(k for k in request.classes if k not in painted)
+                self._require_trainer().leave_out(gone)
+            case ShowView():
+                self._answers.view = tuple(map(slice, request.start, request.stop))
+            case ShowMaps():
+                self._maps = request
+                for region in self._require_trainer().regions():
+                    yield from self._show_maps(region)
+            case AskSpots():
+                yield self._find_spots()
+            case KeepModel():
+                error = keep_model(self.checkpoint(), request.path)
+                yield ModelKept(**self._stamp(), path=request.path, error=error)
 
     def _wanted_state(self) -> tuple[SessionState, str]:
         """Return the state that switches and scribbles ask for, and words about it."""
@@ -294,8 +340,31 @@ class Session:
             return
         self._bad_steps = 0
         yield StepDone(
-            **self._stamp(), step=trainer.steps, seconds=self._seconds, **dataclasses.asdict(terms)
+            **self._stamp(),
+            step=trainer.steps,
+            seconds=self._seconds,
+            memory=memory_in_use(self._resources.device),
+            **dataclasses.asdict(terms),
         )
+
+    def _score_is_due(self) -> bool:
+        """Whether these strokes have waited long enough for their score."""
+        wanted = self.config.score and self._scored != self.scribbles.generation
+        return wanted and self._steps - self._strokes_taken >= SCORE_STEPS
+
+    def _score_strokes(self) -> Iterator[Event]:
+        """Leave strokes out in turn; given up where newer ones wait to be taken."""
+        score = held_out(
+            self._pixels,
+            self.scribbles,
+            self._require_trainer().n_classes,
+            seed=self.config.seed,
+            threads=torch.get_num_threads(),
+            interrupted=lambda: self._mailbox.has_scribbles or self._mailbox.stopped,
+        )
+        if score is not None:
+            self._scored = self.scribbles.generation
+            yield score_event(score, **self._stamp())
 
     # ---------------------------------------------------- prediction
 
@@ -311,8 +380,11 @@ class Session:
     def _predict_some(self, ask_network: bool = True) -> Iterator[Event]:
         """Go on covering the image, for as many pixels as a turn affords."""
         regions = self._answers.turn()
-        for region in regions:
+        for i, region in enumerate(regions):
             if self._mailbox.stopped:
+                return
+            if self._mailbox.has_scribbles and i:  # they are answered first
+                self._answers.put_back(regions[i:])
                 return
             last = self._answers.sweep_is_over and region is regions[-1]
             yield from self._predict_region(region, last, ask_network)
@@ -340,6 +412,16 @@ class Session:
             step=self._steps,
             last=last,
         )
+        yield from self._show_maps(region)
+
+    def _show_maps(self, region: Region) -> Iterator[Event]:
+        for kind, class_, values in draw_maps(self._require_trainer(), self._maps, region):
+            start = tuple(s.start for s in region)
+            yield MapReady(**self._stamp(), kind=kind, class_=class_, start=start, values=values)
+
+    def _find_spots(self) -> SpotsFound:
+        positions, scores = find_spots(self._require_trainer(), self.scribbles, self.image.spacing)
+        return SpotsFound(**self._stamp(), positions=positions, scores=scores)
 
     def _with_memory(self, work: Callable[[], T]) -> Generator[Event, None, T]:
         """Do `work`; when memory runs out, step down the ladder, say so, and try again."""

@@ -53,6 +53,12 @@ def inside(region: Region, wide: Region) -> Region:
     )
 
 
+def apart(region: Region, other: Region) -> int:
+    """Return how many pixels lie between two parts along the axis where it is most, 0: none."""
+    gaps = (max(a.start - b.stop, b.start - a.stop) + 1 for a, b in zip(region, other, strict=True))
+    return int(max(0, *gaps))
+
+
 def tiles(
     shape: tuple[int, ...],
     tile_shape: tuple[int, ...],

@@ -82,6 +82,7 @@ class Trainer:
         self.steps = 0
         self._rng = np.random.default_rng(seed)
         self._generator = torch.Generator().manual_seed(seed)
+        self.absent: tuple[int, ...] = ()
         self.spatial_shape = image.shape[1:]
         self._spacing = spacing or (1.0,) * len(self.spatial_shape)
         network = model.build() if isinstance(model, Checkpoint) else MSNet(model)
@@ -101,10 +102,18 @@ class Trainer:
         """Train on these from the next step on; a class not met before grows the network."""
         if scribbles.n_classes > self.n_classes:
             self._adopt(grow_classes(self.model, scribbles.n_classes))
+        painted = {k for k, n in enumerate(scribbles.counts) if n}
+        if painted.intersection(self.absent):
+            self.leave_out(tuple(k for k in self.absent if k not in painted))
         self._targets = self._pad_classes(torch.from_numpy(scribbles.dense()).long())
         patch = self.config.patch_shape
         shape = tuple(map(min, patch, self._padded_shape))
         self._sampler = PatchSampler(scribbles, shape, self._padded_shape)
+
+    def leave_out(self, classes: tuple[int, ...]) -> None:
+        """Predict these classes no longer, until they are painted again."""
+        self.absent = classes
+        self.pseudo_labels.leave_out(classes)
 
     def checkpoint(self) -> Checkpoint:
         """Return the averaged weights, which predict."""
@@ -151,6 +160,7 @@ class Trainer:
         self.pseudo_labels = PseudoLabels(
             c.n_classes, self._padded_shape, self.config.s2l.ensemble_alpha, device
         )
+        self.pseudo_labels.leave_out(self.absent)
         self._last_good = self._copy_weights()
 
     @property
@@ -264,6 +274,7 @@ class Trainer:
             )[(slice(None), *kept)]
         finite = bool(torch.isfinite(out).all())
         ensemble = self.pseudo_labels
+        out = ensemble.without_absent(out)
         if finite:
             self._last_good = self._copy_weights()
             # The first predictions know too little to be remembered, but are better than none.

@@ -20,10 +20,12 @@ from typing import IO, Any, NoReturn
 import numpy as np
 import torch
 
-from napari_msseg.checkpoint import Checkpoint
+from napari_msseg.checkpoint import Checkpoint, keep_model
 from napari_msseg.commands import (
     COMMANDS,
+    REQUESTS,
     ImageMapped,
+    KeepModel,
     PauseSession,
     ResumeSession,
     SharedImage,
@@ -34,7 +36,8 @@ from napari_msseg.commands import (
 )
 from napari_msseg.config import ModelConfig, Scribble2LabelConfig, TrainConfig
 from napari_msseg.devices import choose_device, describe, live_threads
-from napari_msseg.events import Failed, SessionState, StateChanged
+from napari_msseg.errors import InputError
+from napari_msseg.events import Failed, ModelKept, Notice, SessionState, StateChanged
 from napari_msseg.resources import Resources
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.session import Session
@@ -59,10 +62,11 @@ class Worker:
     def __init__(self, commands: IO[bytes], replies: IO[bytes]) -> None:
         self._commands = commands
         self._replies = replies
-        self._waiting: queue.SimpleQueue[StartSession] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[StartSession | KeepModel] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._has_work = threading.Event()
         self._newest = -1
+        self._is_over = True
         self._early: list[Any] = []
         self._session: Session | None = None
         self._model: Checkpoint | None = None
@@ -78,9 +82,11 @@ class Worker:
         self._reply(WorkerReady(devices=available_devices(), description=describe(choose_device())))
         give_way()
         while True:
-            start = self._waiting.get()
-            if start.session == self._newest:
-                self._run(start)
+            job = self._waiting.get()
+            if isinstance(job, KeepModel):
+                self._keep(job)
+            elif job.session == self._newest:
+                self._run(job)
 
     # --------------------------------------------- the reading thread
 
@@ -97,6 +103,7 @@ class Worker:
         with self._lock:
             if isinstance(command, StartSession):
                 self._newest = command.session
+                self._is_over = False
                 self._has_work.set()
                 if self._session is not None:
                     self._session.stop()
@@ -106,6 +113,9 @@ class Worker:
                 return
             elif self._session is not None and self._session.number == command.session:
                 tell(self._session, command)
+            elif self._is_over:
+                if isinstance(command, KeepModel):
+                    self._waiting.put(command)
             else:
                 self._early.append(command)
 
@@ -134,21 +144,44 @@ class Worker:
                 tell(session, command)
         for event in session.run():
             self._reply(event)
+        self._model = session.checkpoint() or self._model
         with self._lock:
             self._session = None
-        self._model = session.checkpoint() or self._model
+            self._is_over = start.session == self._newest
+            late = session.unheard() if self._is_over else []
+        for command in late:
+            self._keep(command)
+
+    def _keep(self, command: KeepModel) -> None:
+        error = keep_model(self._model, command.path)
+        self._reply(
+            ModelKept(session=command.session, generation=0, path=command.path, error=error)
+        )
 
     def _fitting(self, start: StartSession) -> Checkpoint | None:
         """Return the model of the session before, where it is wanted and fits this one."""
-        model = self._model
+        model = self._model or self._kept(start)
         if model is None or not start.keep_model:
             return None
         channels = start.image.shape[start.image.axes.index("C")] if "C" in start.image.axes else 1
         fits = (model.config.ndim, model.config.in_channels) == (start.config.model.ndim, channels)
         return model if fits else None
 
+    def _kept(self, start: StartSession) -> Checkpoint | None:
+        """Return the model that an earlier process left for this image, if there is one."""
+        if not (start.model_path and start.keep_model and Path(start.model_path).is_file()):
+            return None
+        try:
+            return Checkpoint.load(start.model_path)
+        except InputError as error:
+            words = f"the kept model cannot be used, training begins anew ({error})"
+            self._reply(Notice(session=start.session, generation=start.generation, message=words))
+            return None
+
     def _refuse(self, start: StartSession, message: str) -> None:
         number, generation = start.session, start.generation
+        with self._lock:
+            self._is_over = number == self._newest
         self._reply(Failed(session=number, generation=generation, message=message))
         self._reply(
             StateChanged(
@@ -176,6 +209,8 @@ def tell(session: Session, command: Any) -> None:
             session.resume()
         case StopSession():
             session.stop()
+        case _ if isinstance(command, REQUESTS):
+            session.ask(command)
 
 
 def map_image(shared: SharedImage) -> Volume:

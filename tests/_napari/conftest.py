@@ -22,9 +22,9 @@ from qtpy.QtWidgets import QApplication
 
 from napari_msseg._napari import layers
 from napari_msseg._napari import live as live_module
-from napari_msseg._napari.colours import ClassTable
 from napari_msseg._napari.live import DEBOUNCE_MS, LiveSession
 from napari_msseg._napari.widget import ScribbleWidget
+from napari_msseg.classes import ClassTable
 from napari_msseg.commands import COMMANDS, StartSession, WorkerReady
 from napari_msseg.events import PredictionReady, SessionState, StateChanged
 from napari_msseg.wire import Codec
@@ -49,6 +49,14 @@ def nothing_is_left(monkeypatch_early: pytest.MonkeyPatch) -> Iterator[None]:
         settle()
     left = sorted(_traces() - before) + [f"timer {t}" for t in timers if _is_active(t)]
     assert left == []
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Settings and kept strokes of a test are its own."""
+    folder = tmp_path_factory.mktemp("data")
+    monkeypatch.setenv("NAPARI_MSSEG_DATA", str(folder))
+    return folder
 
 
 @pytest.fixture
@@ -227,7 +235,7 @@ def add_scribbles() -> Callable[..., Labels]:
     """Add a scribble layer for an image, with a stroke of each label."""
 
     def add(viewer: Any, image: Image, labels: tuple[int, ...] = (1, 2)) -> Labels:
-        layer = layers.new_scribbles(image, ClassTable())
+        layer = layers.new_scribbles(image, ClassTable.default())
         viewer.add_layer(layer)
         for label in labels:
             stroke(layer, label)

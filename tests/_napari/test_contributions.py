@@ -10,7 +10,7 @@ from napari.layers import Image, Labels
 
 from napari_msseg import io
 from napari_msseg._napari import contributions, layers
-from napari_msseg._napari.colours import ClassTable
+from napari_msseg.classes import ClassTable
 from napari_msseg.errors import InputError
 from napari_msseg.io.units import length_in
 from napari_msseg.volume import Volume
@@ -182,7 +182,7 @@ def test_a_mirrored_layer_is_saved_with_positive_spacing(viewer, tmp_path):
 @pytest.mark.parametrize("make", [layers.new_prediction, layers.new_scribbles])
 def test_a_layer_over_a_nifti_image_is_saved_over_the_file(viewer, head, tmp_path, make):
     (image,) = viewer.open(head, plugin=PLUGIN)
-    layer = make(image, ClassTable())
+    layer = make(image, ClassTable.default())
     layer.data[1, 2, 3] = 1
     viewer.add_layer(layer)
     layer.save(str(tmp_path / "mask.nii.gz"), plugin=PLUGIN)

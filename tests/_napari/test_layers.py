@@ -7,11 +7,11 @@ import pytest
 from napari.layers import Image, Labels, Points
 
 from napari_msseg._napari import layers
-from napari_msseg._napari.colours import ClassTable
+from napari_msseg.classes import ClassTable
 from napari_msseg.errors import InputError
 from napari_msseg.events import PredictionReady
 
-CLASSES = ClassTable()
+CLASSES = ClassTable.default()
 AFFINE = np.diag([3.0, 2.0, 1.0, 1.0])
 
 

@@ -361,7 +361,7 @@ def test_a_stroke_of_a_third_label_adds_a_class_and_its_colour(live, workers, pa
     prediction = _train(live, workers[0])
     paint(live.scribbles, 3)
     quiet()
-    assert len(live.session.classes.names) == 3
+    assert len(live.session.classes) == 3
     np.testing.assert_allclose(
         prediction.colormap.map(np.array([2])), live.scribbles.colormap.map(np.array([3]))
     )

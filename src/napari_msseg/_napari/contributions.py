@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from napari.viewer import Viewer
 
 from napari_msseg import io, samples
-from napari_msseg._napari.colours import ClassTable
+from napari_msseg._napari.colours import scribble_colours
 from napari_msseg._napari.layers import GEOMETRY, ROLE
+from napari_msseg.classes import ClassTable
 from napari_msseg.errors import InputError
 from napari_msseg.io.units import normalise_unit
 from napari_msseg.volume import Volume
 
+PLUGIN, WIDGET = "napari-msseg", "Scribble segmentation"
 LayerData = tuple[Any, dict[str, Any], str]
 
 
@@ -83,9 +86,31 @@ def _sample(sample: samples.Sample) -> list[LayerData]:
     }
     scribbles: dict[str, Any] = {
         "name": f"{sample.name} scribbles",
-        "colormap": ClassTable().scribble_colours(),
+        "colormap": scribble_colours(ClassTable.default()),
         "metadata": {ROLE: "scribbles", **options["metadata"]},
         "opacity": 0.9,
         **placement,
     }
     return [(data, options, kind), (np.array(sample.scribbles), scribbles, "labels")]
+
+
+def scribble_on_image(viewer: Viewer) -> None:
+    """Open the dock, and new scribbles over the selected image."""
+    _dock(viewer).new_scribbles()
+
+
+def open_session(viewer: Viewer) -> None:
+    """Open the dock, and ask for a session file."""
+    _dock(viewer).ask_and_open()
+
+
+def next_spot(viewer: Viewer) -> None:
+    """Go to where a stroke would help most."""
+    _dock(viewer).navigator.next()
+
+
+def _dock(viewer: Viewer) -> Any:
+    """Return the dock, opened if need be, with the selected image chosen."""
+    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
+    dock.choose_image(viewer.layers.selection.active)
+    return dock

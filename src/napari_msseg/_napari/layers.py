@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from napari.layers import Image, Labels
 
-from napari_msseg._napari.colours import ClassTable
+from napari_msseg._napari.colours import prediction_colours, scribble_colours
+from napari_msseg.classes import ClassTable
 from napari_msseg.errors import InputError
 from napari_msseg.events import PredictionReady
 from napari_msseg.io.units import normalise_unit
@@ -20,38 +22,81 @@ ROLE = "napari-msseg role"
 GEOMETRY = "napari-msseg geometry"
 """Key in `layer.metadata` that holds the geometry of the file: affine and NIfTI header."""
 PREDICTION_OPACITY = 0.45
+TIME_NAMES = ("t", "time", "frame", "frames")
+Frame = tuple[int, ...]
+Part = tuple[tuple[int, ...], tuple[int, ...]]
+"""Two corners, the second one behind the last pixel."""
 
 
-def volume_of(layer: Image) -> Volume:
-    """Return the pixels and the geometry of an image layer.
+def frame_axes(layer: Image, slices_are_frames: bool = False) -> int:
+    """Return how many leading axes of a layer count frames, not space.
+
+    Everything before the last three, a third that is called time, or one that the user says is.
+    """
+    named_time = layer.ndim == 3 and str(layer.axis_labels[0]).lower() in TIME_NAMES
+    return max(0, int(layer.ndim) - 3, int(layer.ndim == 3 and (slices_are_frames or named_time)))
+
+
+def volume_of(layer: Image, frame: Frame = (), channels: Sequence[Image] = ()) -> Volume:
+    """Return the pixels and the geometry of an image layer, of one frame of it.
+
+    Parameters
+    ----------
+    layer : Image
+    frame : tuple of int
+        Index along the leading axes, where they count frames.
+    channels : sequence of Image
+        Further layers of the same shape that are channels of the same image.
 
     Raises
     ------
     InputError
-        If the layer is neither a 2D image nor a volume.
+        If that is neither a 2D image nor a volume, or the layers do not fit each other.
     """
-    if layer.ndim not in (2, 3):
+    ndim = layer.ndim - len(frame)
+    if ndim not in (2, 3):
         raise InputError(
             f"{layer.name!r} has {layer.ndim} dimensions: show one 2D image or one 3D volume "
             "in a layer of its own (layer menu: split stack)"
         )
-    data = layer.data[0] if layer.multiscale else layer.data
-    axes = {2: "YX", 3: "ZYX"}[layer.ndim] + ("C" if layer.rgb else "")
-    geometry = layer.metadata.get(GEOMETRY, {})
+    for other in channels:
+        if spatial_shape(other) != spatial_shape(layer):
+            raise InputError(
+                f"{other.name!r} has shape {spatial_shape(other)} and cannot be a channel of "
+                f"{layer.name!r}, which has {spatial_shape(layer)}"
+            )
+    parts = [np.asarray(pixels_of(one)[frame]) for one in (layer, *channels)]
+    axes = {2: "YX", 3: "ZYX"}[ndim] + ("C" if layer.rgb or channels else "")
+    geometry = layer.metadata.get(GEOMETRY, {}) if not frame else {}
     return Volume(
-        np.asarray(data),
+        _together(parts, ndim) if channels else parts[0],
         axes,
-        tuple(float(s) for s in np.abs(layer.scale)),
+        tuple(float(s) for s in np.abs(layer.scale[len(frame) :])),
         normalise_unit(str(layer.units[-1])),
         geometry.get("affine"),
         geometry.get("nifti_header"),
     )
 
 
+def _together(parts: list[Any], ndim: int) -> Any:
+    """Put images side by side as channels, each as it is: they are normalised one by one."""
+    columns = [part if part.ndim > ndim else part[..., np.newaxis] for part in parts]
+    return np.concatenate(columns, axis=-1)
+
+
+def pixels_of(layer: Image) -> Any:
+    """Return the pixels of a layer at full resolution, as they are: numpy, dask, zarr."""
+    return layer.data[0] if layer.multiscale else layer.data
+
+
+def is_lazy(layer: Image) -> bool:
+    """Whether its pixels must be computed or read from a disk first."""
+    return not isinstance(pixels_of(layer), np.ndarray)
+
+
 def spatial_shape(layer: Image) -> tuple[int, ...]:
-    """Return the shape that a label layer over this image has."""
-    data = layer.data[0] if layer.multiscale else layer.data
-    return tuple(data.shape[: layer.ndim])
+    """Return the shape that a label layer over this image has, frames included."""
+    return tuple(int(n) for n in pixels_of(layer).shape[: layer.ndim])
 
 
 def placement(layer: Image) -> dict[str, Any]:
@@ -77,7 +122,7 @@ def new_scribbles(image: Image, classes: ClassTable) -> Labels:
     layer = Labels(
         np.zeros(spatial_shape(image), np.uint8),
         name=f"{image.name} scribbles",
-        colormap=classes.scribble_colours(),
+        colormap=scribble_colours(classes),
         metadata=_metadata(image, "scribbles"),
         opacity=0.9,
         **placement(image),
@@ -88,12 +133,26 @@ def new_scribbles(image: Image, classes: ClassTable) -> Labels:
     return layer
 
 
+def new_map(image: Image, name: str, colormap: Any) -> Image:
+    """Return an empty layer for a picture of what the session thinks, 0 … 255."""
+    return Image(
+        np.zeros(spatial_shape(image), np.uint8),
+        name=f"{image.name} {name}",
+        colormap=colormap,
+        contrast_limits=(0, 255),
+        blending="translucent_no_depth",
+        opacity=0.7,
+        metadata=_metadata(image, "map"),
+        **placement(image),
+    )
+
+
 def new_prediction(image: Image, classes: ClassTable) -> Labels:
     """Return an empty prediction layer for an image: not to be painted on."""
     layer = Labels(
         np.zeros(spatial_shape(image), np.uint8),
         name=f"{image.name} prediction",
-        colormap=classes.prediction_colours(),
+        colormap=prediction_colours(classes),
         metadata=_metadata(image, "prediction"),
         opacity=PREDICTION_OPACITY,
         **placement(image),
@@ -102,13 +161,39 @@ def new_prediction(image: Image, classes: ClassTable) -> Labels:
     return layer
 
 
+def new_pseudo_labels(image: Image, classes: ClassTable) -> Labels:
+    """Return an empty layer for pseudo-labels, coloured as strokes: not to be painted on."""
+    layer = Labels(
+        np.zeros(spatial_shape(image), np.uint8),
+        name=f"{image.name} pseudo-labels",
+        colormap=scribble_colours(classes),
+        metadata=_metadata(image, "map"),
+        opacity=PREDICTION_OPACITY,
+        **placement(image),
+    )
+    layer.editable = False
+    return layer
+
+
+def role_of(layer: Any) -> str:
+    """Return what a layer of ours is for; empty for others."""
+    return str(layer.metadata.get(ROLE, ""))
+
+
+def is_image(layer: Any) -> bool:
+    """Whether a layer can be segmented: an image that is no map of ours."""
+    return isinstance(layer, Image) and not role_of(layer)
+
+
 def is_scribble_layer(layer: Any) -> bool:
-    """Whether a layer can hold scribbles: a label layer that is no prediction."""
-    return isinstance(layer, Labels) and layer.metadata.get(ROLE) != "prediction"
+    """Whether a layer can hold scribbles: a label layer that is no prediction and no map."""
+    return isinstance(layer, Labels) and role_of(layer) in ("", "scribbles")
 
 
-def take_snapshot(scribbles: Labels, image: Image, generation: int) -> ScribbleSnapshot:
-    """Copy what is painted.
+def take_snapshot(
+    scribbles: Labels, image: Image, generation: int, frame: Frame = ()
+) -> ScribbleSnapshot:
+    """Copy what is painted, on one frame or on all.
 
     Raises
     ------
@@ -121,16 +206,75 @@ def take_snapshot(scribbles: Labels, image: Image, generation: int) -> ScribbleS
             f"{scribbles.name!r} has shape {tuple(data.shape)} but {image.name!r} has "
             f"{spatial_shape(image)}: press “New scribbles” to make a layer that fits"
         )
-    return ScribbleSnapshot.from_labels(np.asarray(data), generation)
+    return ScribbleSnapshot.from_labels(np.asarray(data[frame]), generation)
 
 
-def write_tile(layer: Labels, tile: PredictionReady) -> bool:
+def write_tile(layer: Labels, tile: PredictionReady, frame: Frame = ()) -> bool:
     """Write a tile in place, without undo history; returns whether a pixel changed."""
-    target: npt.NDArray[np.uint8] = layer.data[tile.region]
+    target: npt.NDArray[np.uint8] = layer.data[frame][tile.region]
     changed = not np.array_equal(target, tile.classes)
     if changed:
         target[...] = tile.classes
     return changed
+
+
+def erase_class(scribbles: Labels, class_: int) -> None:
+    """Take every stroke of a class away, as one step that undo brings back."""
+    where = np.nonzero(np.asarray(scribbles.data) == class_ + 1)
+    if where[0].size:
+        scribbles.data_setitem(where, 0)
+
+
+def put_strokes(scribbles: Labels, snapshot: ScribbleSnapshot) -> None:
+    """Paint a snapshot into a layer, as one step that undo takes away."""
+    where = np.unravel_index(snapshot.indices, snapshot.shape)
+    with scribbles.block_history():
+        for class_ in np.unique(snapshot.classes):
+            chosen = snapshot.classes == class_
+            scribbles.data_setitem(tuple(w[chosen] for w in where), int(class_) + 1)
+
+
+def fits(scribbles: Labels, image: Image) -> bool:
+    """Whether a label layer has the pixels of an image."""
+    return tuple(scribbles.data.shape) == spatial_shape(image)
+
+
+def step_of(viewer: Any, layer: Image) -> tuple[int, ...]:
+    """Return the pixel of a layer that the sliders of a viewer point at."""
+    world = viewer.dims.point[-layer.ndim :]
+    here = np.round(layer.world_to_data(world)).astype(int)
+    return tuple(int(n) for n in np.clip(here, 0, np.array(spatial_shape(layer)) - 1))
+
+
+def camera_of(viewer: Any) -> Any:
+    """Return the camera, which moved to a scene in napari 0.9."""
+    return getattr(viewer, "scene", viewer).camera
+
+
+def visible_part(viewer: Any, layer: Image, frame: Frame = ()) -> Part | None:
+    """Return the corners of what the canvas shows of an image, in its pixels.
+
+    Along axes that are not displayed it is the one slice that is. None where that is nothing,
+    and in 3D views, which show everything at once.
+    """
+    dims = viewer.dims
+    if dims.ndisplay == 3:
+        return None
+    if not np.any(layer.corner_pixels):
+        return None  # no canvas has drawn it yet
+    shape = np.array(spatial_shape(layer))
+    before = dims.ndim - layer.ndim
+    displayed = [axis - before for axis in dims.displayed]
+    here = np.round(layer.world_to_data(dims.point[-layer.ndim :])).astype(int)
+    start, stop = here.copy(), here + 1
+    corners = np.asarray(layer.corner_pixels, int)
+    if layer.multiscale:
+        corners = corners * np.round(shape / layer.level_shapes[layer.data_level]).astype(int)
+    start[displayed], stop[displayed] = corners[0, displayed], corners[1, displayed] + 1
+    start, stop = np.clip(start, 0, shape)[len(frame) :], np.clip(stop, 0, shape)[len(frame) :]
+    if (stop <= start).any():
+        return None
+    return tuple(map(int, start)), tuple(map(int, stop))
 
 
 def show(layer: Labels) -> None:

@@ -6,21 +6,33 @@ Lives on the GUI thread and knows no widgets; tells its story with psygnal signa
 from __future__ import annotations
 
 import dataclasses
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
+from napari.layers.base import Layer
 from psygnal import Signal
 from qtpy.QtCore import QObject, Qt, QTimer
 from qtpy.QtCore import Signal as QtSignal
 
 from napari_msseg._napari import layers
-from napari_msseg._napari.colours import ClassTable
+from napari_msseg._napari.colours import prediction_colours, scribble_colours
+from napari_msseg._napari.map_layers import MapKey, MapLayers
+from napari_msseg.classes import BACKGROUND, ClassTable
 from napari_msseg.commands import (
+    AskSpots,
+    ForgetClasses,
     ImageMapped,
+    KeepModel,
     PauseSession,
     ResumeSession,
+    SharedImage,
+    ShowMaps,
+    ShowView,
     StartSession,
     StopSession,
     SubmitScribbles,
@@ -31,10 +43,16 @@ from napari_msseg.engine.client import WorkerClient
 from napari_msseg.engine.shared_image import share, unshare
 from napari_msseg.errors import InputError
 from napari_msseg.events import (
+    Event,
     Failed,
+    HeldOutScored,
+    MapKind,
+    MapReady,
+    ModelKept,
     Notice,
     PredictionReady,
     SessionState,
+    SpotsFound,
     StateChanged,
     StepDone,
 )
@@ -42,10 +60,14 @@ from napari_msseg.scribbles import ScribbleSnapshot
 
 DEBOUNCE_MS = 150
 """Quiet time after a stroke before it is taken."""
+VIEW_MS = 100
+"""Quiet time after the camera moved before the worker is told what is on the screen."""
 REFRESH_MS = {2: 200, 3: 2000}
 """Shortest time between two redraws, by the dimensions shown: 3D views redraw slowly."""
 ROUND_STEPS = 300
-"""Steps of one press of Train when the session is not live."""
+"""Steps of one press of Train when the session is not live, …"""
+UPDATE_STEPS = 30
+"""… and of a single update."""
 REST_STEPS = 1500
 """Steps without a new stroke after which a live session rests."""
 STROKE_EVENTS = ("paint", "data", "set_data")
@@ -53,10 +75,11 @@ STROKE_EVENTS = ("paint", "data", "set_data")
 
 
 class _Bridge(QObject):  # type: ignore[misc]
-    """Carries what the client's threads report to the GUI thread."""
+    """Carries what threads report to the GUI thread."""
 
     message = QtSignal(object)
     exited = QtSignal(int, int, str)  # number of the worker, exit code, last words
+    prepared = QtSignal(int, object)  # number of the session, SharedImage or what went wrong
 
 
 class LiveSession:
@@ -72,18 +95,24 @@ class LiveSession:
     predicted = Signal(PredictionReady)
     worker_ready = Signal(WorkerReady)
     classes_changed = Signal(ClassTable)
+    strokes_taken = Signal(object, object)  # ScribbleSnapshot before, or None, and now
+    told = Signal(Event)  # SpotsFound, HeldOutScored, ModelKept: what was asked for
+    map_gone = Signal(MapKind)  # its layer was removed
     warned = Signal(str)
     failed = Signal(str)
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
-        self.classes = ClassTable()
+        self.classes = ClassTable.default()
+        self.maps = MapLayers(viewer)
         self.live = True
         self.device = "auto"
         self.state: SessionState | None = None
         self.image: Image | None = None
         self.scribbles: Labels | None = None
         self.prediction: Labels | None = None
+        self.frame: layers.Frame = ()
+        self.model_path = ""
         self._number = 0
         self._generation = 0
         self._shown_generation = -1
@@ -97,11 +126,23 @@ class LiveSession:
         self._bridge = _Bridge()
         self._bridge.message.connect(self._receive, Qt.ConnectionType.QueuedConnection)
         self._bridge.exited.connect(self._worker_died, Qt.ConnectionType.QueuedConnection)
+        self._bridge.prepared.connect(self._prepared, Qt.ConnectionType.QueuedConnection)
+        self._begin: Callable[[SharedImage], None] | None = None
         self._debounce = self._timer(DEBOUNCE_MS, self._take_strokes)
         self._redraw = self._timer(REFRESH_MS[2], self._refresh)
+        self._look = self._timer(VIEW_MS, self._tell_view)
+        self._view: layers.Part | None = None
+        self._dirty: list[Layer] = []
         self._farewell = self._timer(0, self._tell_lost)
         self._lost = ""
         viewer.layers.events.removed.connect(self._layer_removed)
+        self._view_events = (
+            layers.camera_of(viewer).events,
+            viewer.dims.events.point,
+            viewer.dims.events.ndisplay,
+        )
+        for event in self._view_events:
+            event.connect(self._view_hint)
         self.start_worker()
 
     def _timer(self, milliseconds: int, slot: Any) -> QTimer:
@@ -130,7 +171,10 @@ class LiveSession:
         self._debounce.stop()
         self._redraw.stop()
         self._farewell.stop()
+        self._look.stop()
         self._watch(None)
+        for event in self._view_events:
+            event.disconnect(self._view_hint)
         self.viewer.layers.events.removed.disconnect(self._layer_removed)
         if self._client is not None:
             self._client.close()
@@ -159,46 +203,118 @@ class LiveSession:
         """Whether a session trains, waits or pauses."""
         return self.state is not None and not self.state.is_final
 
-    def train(self, image: Image, scribbles: Labels) -> None:
+    @property
+    def has_answered(self) -> bool:
+        """Whether the prediction on the screen is one."""
+        return self._shown_generation >= 0
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the worker has weights of the image of now."""
+        return self._keep_model and self._client is not None and self._client.is_alive
+
+    def train(
+        self,
+        image: Image,
+        scribbles: Labels,
+        *,
+        frame: layers.Frame = (),
+        channels: Sequence[Image] = (),
+        once: bool = False,
+    ) -> None:
         """Begin a session, or go on from the model of the one before.
+
+        Parameters
+        ----------
+        image : Image
+        scribbles : Labels
+        frame : tuple of int
+            Index along the leading axes, where they count frames: that frame is trained on.
+        channels : sequence of Image
+            Further layers that are channels of the same image.
+        once : bool
+            One update only, then it is done.
 
         Raises
         ------
         InputError
             If layers and strokes are not fit to train on; nothing is changed then.
         """
-        if image.ndim not in (2, 3):
-            layers.volume_of(image)  # says what is wrong
-        snapshot = layers.take_snapshot(scribbles, image, self._generation + 1)
+        if image.ndim - len(frame) not in (2, 3):
+            layers.volume_of(image, frame)  # says what is wrong
+        snapshot = layers.take_snapshot(scribbles, image, self._generation + 1, frame)
         snapshot.require_trainable()
-        shared = share(layers.volume_of(image))
+
+        def prepare() -> SharedImage:
+            return share(layers.volume_of(image, frame, channels))
+
+        lazy = any(layers.is_lazy(one) for one in (image, *channels))
+        shared = None if lazy else prepare()
         self._unshare()
-        self._shared = shared.path
-        same_image = image is self.image
-        self.image = image
+        keep_model = self._keep_model and image is self.image
+        self.image, self.frame = image, frame
         self._watch(scribbles)
         self._prepare_prediction(image)
         self._number += 1
         self._remember(snapshot)
         self.start_worker()
         self._set_state(SessionState.PREPARING, "")
+        self._begin = lambda ready: self._start(ready, snapshot, keep_model, once)
+        if shared is not None:
+            self._prepared(self._number, shared)
+        else:  # what must be read or computed first does not hold up the window
+            number, bridge = self._number, self._bridge
+            threading.Thread(
+                target=lambda: bridge.prepared.emit(number, _attempt(prepare)),
+                name="napari-msseg-prepare",
+                daemon=True,
+            ).start()
+
+    def _prepared(self, number: int, outcome: SharedImage | Exception) -> None:
+        """Go on with an image that the worker can map, or say why there is none."""
+        if isinstance(outcome, SharedImage) and (self._closed or number != self._number):
+            unshare(outcome.path)  # overtaken meanwhile
+        if self._closed or number != self._number or self._begin is None:
+            return
+        begin, self._begin = self._begin, None
+        if isinstance(outcome, SharedImage):
+            self._shared = outcome.path
+            begin(outcome)
+            return
+        words = f"the image could not be read: {outcome}"
+        self._set_state(SessionState.FAILED, words)
+        self.failed.emit(words)
+
+    def _start(
+        self, image: SharedImage, snapshot: ScribbleSnapshot, keep_model: bool, once: bool
+    ) -> None:
+        live = self.live and not once
         self._send(
             StartSession(
                 session=self._number,
-                image=shared,
+                image=image,
                 config=dataclasses.replace(
-                    default_config(image.ndim),
+                    default_config(len(snapshot.shape)),
                     device=self.device,
-                    rest_after=REST_STEPS if self.live else None,
-                    max_steps=None if self.live else ROUND_STEPS,
+                    score=True,
+                    rest_after=REST_STEPS if live else None,
+                    max_steps=None if live else (UPDATE_STEPS if once else ROUND_STEPS),
                 ),
-                keep_model=self._keep_model and same_image,
+                keep_model=keep_model or bool(self.model_path),
+                model_path=self.model_path,
                 indices=snapshot.indices,
                 classes=snapshot.classes,
                 generation=snapshot.generation,
             )
         )
         self._keep_model = True
+        self._view = None
+        self._tell_view()
+        self._tell_removed()
+        if self.maps.wanted:
+            self._send(ShowMaps(session=self._number, **self.maps.fields()))
+        if self._sent is not snapshot:  # painted while the image was read
+            self._take_strokes()
 
     def pause(self) -> None:
         """Pause training after the running step."""
@@ -210,6 +326,11 @@ class LiveSession:
 
     def stop(self) -> None:
         """End the session; the prediction stays, and the model for the next Train."""
+        if self._begin is not None:  # the worker does not know of it yet
+            self._begin = None
+            self._number += 1
+            self._set_state(SessionState.STOPPED, "")
+            return
         self._send(StopSession(session=self._number))
 
     def reset(self) -> None:
@@ -219,23 +340,77 @@ class LiveSession:
         self._number += 1  # whatever still comes is stale
         self._keep_model = False
         self._set_state(None, "")
+        self.model_path = ""
         if self.prediction is not None:
             self.prediction.data[...] = 0
             layers.show(self.prediction)
+        if self.image is not None:
+            for layer in self.maps.clear(self.image):
+                layers.show(layer)
 
     def set_live(self, live: bool) -> None:
         """Take up strokes as they come, or not; those painted meanwhile are taken now."""
         self.live = live
         self._take_strokes()
 
-    def add_class(self) -> None:
-        """Add a class to paint with."""
-        self.classes = self.classes.extended()
-        if self.scribbles is not None and layers.is_scribble_layer(self.scribbles):
-            self.scribbles.colormap = self.classes.scribble_colours()
+    def change_classes(self, classes: ClassTable) -> None:
+        """Use another class table: every layer of ours takes its colours."""
+        self.classes = classes
+        for layer in self.viewer.layers:
+            role = layers.role_of(layer)
+            if role == "scribbles" or layer is self.scribbles:
+                layer.colormap = scribble_colours(classes)
+            elif role == "prediction":
+                layer.colormap = prediction_colours(classes)
+        self.maps.recolour(classes)
+        self.classes_changed.emit(classes)
+
+    def forget_class(self, class_: int) -> None:
+        """Predict a class no longer; where it was is background until the next answer."""
         if self.prediction is not None:
-            self.prediction.colormap = self.classes.prediction_colours()
-        self.classes_changed.emit(self.classes)
+            where = self.prediction.data == class_
+            if where.any():
+                self.prediction.data[where] = BACKGROUND
+                layers.show(self.prediction)
+        self._tell_removed()
+
+    def _tell_removed(self) -> None:
+        if self.is_running and self.classes.removed:
+            gone = tuple(c.class_ for c in self.classes.removed)
+            self._send(ForgetClasses(session=self._number, classes=gone))
+
+    def show_map(self, key: MapKey, on: bool) -> None:
+        """Show a picture of what the session thinks, or no longer."""
+        self.maps.want(key, on)
+        if self.is_running:
+            self._send(ShowMaps(session=self._number, **self.maps.fields()))
+
+    def ask_spots(self) -> None:
+        """Ask where a stroke would help most; `told` tells."""
+        self._send(AskSpots(session=self._number))
+
+    def keep_model(self, path: str) -> None:
+        """Have the weights of now written to a file; `told` tells."""
+        self._send(KeepModel(session=self._number, path=path))
+
+    def forget_model(self) -> None:
+        """Let the next Train begin from nothing, or from `model_path`."""
+        self._keep_model = False
+
+    # --------------------------------------------------------------- view
+
+    def _view_hint(self, event: Any = None) -> None:
+        if self.is_running and not self._look.isActive():
+            self._look.start()
+
+    def _tell_view(self) -> None:
+        """Tell the worker what is on the screen, which it answers first."""
+        if not self.is_running or self.image is None or self._begin is not None:
+            return
+        part = layers.visible_part(self.viewer, self.image, self.frame)
+        if part is not None and part != self._view:
+            self._view = part
+            self._send(ShowView(session=self._number, start=part[0], stop=part[1]))
 
     # ------------------------------------------------------------ strokes
 
@@ -256,8 +431,12 @@ class LiveSession:
         """Send the strokes to the worker where they differ from those it has."""
         if not (self.live and self.is_running) or self.scribbles is None or self.image is None:
             return
+        if self._begin is not None:
+            return  # taken as soon as the image is ready
         try:
-            snapshot = layers.take_snapshot(self.scribbles, self.image, self._generation + 1)
+            snapshot = layers.take_snapshot(
+                self.scribbles, self.image, self._generation + 1, self.frame
+            )
         except InputError as error:
             self.warned.emit(str(error))
             return
@@ -275,10 +454,18 @@ class LiveSession:
         )
 
     def _remember(self, snapshot: ScribbleSnapshot) -> None:
-        self._sent = snapshot
+        before, self._sent = self._sent, snapshot
         self._generation = snapshot.generation
-        while snapshot.n_classes > len(self.classes.names):
-            self.add_class()
+        self.meet(snapshot)
+        self.strokes_taken.emit(before, snapshot)
+
+    def meet(self, snapshot: ScribbleSnapshot) -> None:
+        """Give every class that is painted a place in the table."""
+        table = self.classes
+        for class_ in np.unique(snapshot.classes):
+            table = table.with_class(int(class_))
+        if table != self.classes:
+            self.change_classes(table)
 
     # ------------------------------------------------------------ answers
 
@@ -299,27 +486,47 @@ class LiveSession:
                 self.stepped.emit(message)
             case PredictionReady():
                 self._show_tile(message)
+            case MapReady():
+                self._show_map(message)
             case Notice():
                 self.warned.emit(message.message)
             case Failed():
                 self.failed.emit(message.message)
+            case SpotsFound() | HeldOutScored() | ModelKept():
+                self.told.emit(message)
 
     def _show_tile(self, tile: PredictionReady) -> None:
         if self.prediction is None or tile.generation < self._shown_generation:
             return
         self._shown_generation = tile.generation
-        if layers.write_tile(self.prediction, tile) and not self._redraw.isActive():
-            self._redraw.setInterval(REFRESH_MS[self.viewer.dims.ndisplay])
-            self._redraw.start()
+        if layers.write_tile(self.prediction, tile, self.frame):
+            self._redraw_soon(self.prediction)
         self.predicted.emit(tile)
 
+    def _show_map(self, tile: MapReady) -> None:
+        if self.image is not None:
+            layer = self.maps.write(self.image, self.classes, tile, self.frame)
+            if layer is not None:
+                self._redraw_soon(layer)
+
+    def _redraw_soon(self, layer: Layer) -> None:
+        """Redraw a layer at the next turn: bursts of tiles are one redraw."""
+        if layer not in self._dirty:
+            self._dirty.append(layer)
+        if not self._redraw.isActive():
+            self._redraw.setInterval(REFRESH_MS[self.viewer.dims.ndisplay])
+            self._redraw.start()
+
     def _refresh(self) -> None:
-        if self.prediction is not None:
-            layers.show(self.prediction)
+        dirty, self._dirty = self._dirty, []
+        for layer in dirty:
+            if layer in self.viewer.layers:
+                layers.show(layer)
 
     def _prepare_prediction(self, image: Image) -> None:
         """Use the prediction layer of the image, or make one below the scribbles."""
         self._shown_generation = -1
+        self._dirty = []
         known = self._predictions.get(image)
         if known is not None and known.data.shape == layers.spatial_shape(image):
             self.prediction = known
@@ -339,6 +546,8 @@ class LiveSession:
     def _layer_removed(self, event: Any) -> None:
         """Stop when one of our layers goes; a removed layer goes on firing events."""
         removed = event.value
+        for kind, _ in self.maps.forget(removed):
+            self.map_gone.emit(kind)
         roles = {"image": self.image, "scribbles": self.scribbles, "prediction": self.prediction}
         lost = [role for role, layer in roles.items() if layer is removed]
         for image, layer in list(self._predictions.items()):
@@ -377,3 +586,11 @@ class LiveSession:
         if self._shared is not None:
             unshare(self._shared)
             self._shared = None
+
+
+def _attempt(work: Callable[[], SharedImage]) -> SharedImage | Exception:
+    """Return what a piece of work gives, or what went wrong."""
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - a lazy array may raise anything
+        return error

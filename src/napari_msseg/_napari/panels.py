@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pyqtgraph
 from psygnal import Signal
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
-    QButtonGroup,
     QCheckBox,
     QComboBox,
     QFormLayout,
@@ -18,48 +14,71 @@ from qtpy.QtWidgets import (
     QGroupBox,
     QHBoxLayout,
     QLabel,
+    QMenu,
     QPushButton,
     QSizePolicy,
+    QToolButton,
     QVBoxLayout,
-    QWidget,
 )
 
-from napari_msseg._napari.colours import ClassTable
-from napari_msseg.events import SessionState, StepDone
-
-LOSS_POINTS = 400
-"""Steps that the loss curve shows."""
-SMOOTHING = 0.1
-"""Weight of the newest loss in the curve and of the newest rate in the status line."""
+from napari_msseg._napari.class_panel import ClassPanel
+from napari_msseg.classes import ClassTable
+from napari_msseg.events import MapKind, SessionState
 
 
 class LayerPanel(QGroupBox):  # type: ignore[misc]
     """Which image, which scribbles, which class to paint."""
 
     new_scribbles = Signal()
-    class_chosen = Signal(int)
-    class_added = Signal()
+    image_chosen = Signal()
+    scribbles_chosen = Signal()
 
     def __init__(self) -> None:
         super().__init__("1 · Paint")
         self.image = _layer_box("The image or volume to segment")
+        self.image.activated.connect(lambda _: self.image_chosen.emit())
         self.scribbles = _layer_box("The label layer that holds your strokes")
-        new = QPushButton("New scribbles")
-        new.setToolTip("Make an empty scribble layer that lies exactly over the image")
-        new.clicked.connect(self.new_scribbles.emit)
-        self.new_button = new
-        self._classes = QWidget()
-        self._grid = QGridLayout(self._classes)
-        self._grid.setContentsMargins(0, 0, 0, 0)
-        self._buttons = QButtonGroup(self)
-        self._buttons.setExclusive(True)
-        self._buttons.idClicked.connect(self.class_chosen.emit)
-        form = QFormLayout(self)
+        self.scribbles.activated.connect(lambda _: self.scribbles_chosen.emit())
+        self.channels = _ChannelButton()
+        self.frames = QComboBox()
+        self.frames.addItems(["one 3D volume", "separate 2D images"])
+        self.frames.setToolTip(
+            "What the slices of this stack are; of separate images the one on screen is trained on"
+        )
+        self.new_button = QPushButton("New scribbles")
+        self.new_button.setToolTip("Make an empty scribble layer that lies exactly over the image")
+        self.new_button.clicked.connect(self.new_scribbles.emit)
+        self.classes = ClassPanel()
+        form = QFormLayout()
+        form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Image", self.image)
+        form.addRow("Channels", self.channels)
+        form.addRow("Slices", self.frames)
         form.addRow("Scribbles", self.scribbles)
-        form.addRow(new)
-        form.addRow(self._classes)
+        form.addRow(self.new_button)
+        self._form = form
+        box = QVBoxLayout(self)
+        box.addLayout(form)
+        box.addWidget(self.classes)
+
+    def chosen_image(self) -> Any:
+        """Return the image layer that is chosen, or None."""
+        return self.image.currentData()
+
+    def chosen_scribbles(self) -> Any:
+        """Return the scribble layer that is chosen, or None."""
+        return self.scribbles.currentData()
+
+    @property
+    def slices_are_frames(self) -> bool:
+        """Whether the user says that the slices of a stack are images of their own."""
+        return bool(self.frames.currentIndex() == 1)
+
+    @staticmethod
+    def choose(box: QComboBox, layer: Any) -> None:
+        """Choose a layer that is listed."""
+        box.setCurrentIndex(next(i for i in range(box.count()) if box.itemData(i) is layer))
 
     def show_layers(self, box: QComboBox, layers: Sequence[Any], chosen: Any) -> None:
         """List layers by name; keep the choice, by identity, where it is still there."""
@@ -71,29 +90,44 @@ class LayerPanel(QGroupBox):  # type: ignore[misc]
         box.setCurrentIndex(index)
         box.blockSignals(False)
 
-    def show_classes(self, classes: ClassTable) -> None:
-        """Draw one brush button a class, and one that adds a class."""
-        checked = max(0, self._buttons.checkedId())
-        while (item := self._grid.takeAt(0)) is not None:
-            item.widget().deleteLater()
-        for k, name in enumerate(classes.names):
-            button = QPushButton(_swatch(classes.colour(k)), name)
-            button.setCheckable(True)
-            button.setToolTip(f"Paint strokes of “{name}”")
-            button.setChecked(k == checked)
-            self._buttons.addButton(button, k)
-            self._grid.addWidget(button, k // 2, k % 2)
-        add = QPushButton("Add a class")
-        add.setToolTip("One more kind of object to tell apart")
-        add.clicked.connect(self.class_added.emit)
-        n = len(classes.names)
-        self._grid.addWidget(add, (n + 1) // 2, 0, 1, 2)
+    def show_rows(self, channels: bool, frames: bool) -> None:
+        """Show the questions that this image raises, and no others."""
+        self._form.setRowVisible(self.channels, channels)
+        self._form.setRowVisible(self.frames, frames)
 
-    def check_class(self, class_: int) -> None:
-        """Show which class the brush paints."""
-        button = self._buttons.button(class_)
-        if button is not None:
-            button.setChecked(True)
+
+class _ChannelButton(QToolButton):  # type: ignore[misc]
+    """A menu of the layers that may be further channels of the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.setToolTip("Other layers of the same shape that are channels of the same image")
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self._menu = QMenu(self)
+        self.setMenu(self._menu)
+        self._say()
+
+    @property
+    def chosen(self) -> list[Any]:
+        """The layers that are ticked."""
+        return [a.data() for a in self._menu.actions() if a.isChecked()]
+
+    def show_layers(self, layers: Sequence[Any]) -> None:
+        """Offer layers; ticks stay with the layers that had them."""
+        ticked = self.chosen
+        self._menu.clear()
+        for layer in layers:
+            action = self._menu.addAction(layer.name)
+            action.setCheckable(True)
+            action.setData(layer)
+            action.setChecked(any(layer is one for one in ticked))
+            action.toggled.connect(lambda _: self._say())
+        self._say()
+
+    def _say(self) -> None:
+        names = [layer.name for layer in self.chosen]
+        self.setText(" + ".join(["this layer", *names]))
 
 
 class TrainPanel(QGroupBox):  # type: ignore[misc]
@@ -103,6 +137,7 @@ class TrainPanel(QGroupBox):  # type: ignore[misc]
     pause = Signal()
     stop = Signal()
     reset = Signal()
+    once = Signal()
     live_toggled = Signal(bool)
     device_chosen = Signal(str)
 
@@ -113,6 +148,9 @@ class TrainPanel(QGroupBox):  # type: ignore[misc]
         self.stop_button = _button("Stop", "End training; the model is kept", self.stop)
         self.reset_button = _button(
             "Reset", "Forget the model and clear the prediction; strokes stay", self.reset
+        )
+        self.once_button = _button(
+            "Update once", "Take up the strokes, answer, and stop", self.once
         )
         self.live = QCheckBox("Live")
         self.live.setChecked(True)
@@ -128,6 +166,7 @@ class TrainPanel(QGroupBox):  # type: ignore[misc]
         for column, button in enumerate((self.pause_button, self.stop_button, self.reset_button)):
             grid.addWidget(button, 1, column)
         row = QHBoxLayout()
+        row.addWidget(self.once_button)
         row.addWidget(QLabel("Device"))
         row.addWidget(self.device, 1)
         box = QVBoxLayout(self)
@@ -147,78 +186,102 @@ class TrainPanel(QGroupBox):  # type: ignore[misc]
         running = state is not None and not state.is_final
         paused = state is SessionState.PAUSED
         self.train_button.setEnabled(not running)
+        self.once_button.setEnabled(not running)
         self.pause_button.setEnabled(running)
         self.pause_button.setText("Resume" if paused else "Pause")
         self.stop_button.setEnabled(running)
         self.device.setEnabled(not running)
 
 
-class ProgressPanel(QGroupBox):  # type: ignore[misc]
-    """What it is doing, in words and as a curve."""
+class LookPanel(QGroupBox):  # type: ignore[misc]
+    """What it thinks, as layers; and where a stroke would help most."""
+
+    map_toggled = Signal(MapKind, int, bool)
+    next_spot = Signal()
 
     def __init__(self) -> None:
-        super().__init__("3 · Watch")
-        self.status = QLabel("Choose an image, press New scribbles, and paint.")
-        self.status.setWordWrap(True)
-        self.status.setMinimumHeight(self.status.fontMetrics().lineSpacing() * 3)
-        self.status.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.plot = pyqtgraph.PlotWidget(background=None)
-        self.plot.setFixedHeight(110)
-        self.plot.setMouseEnabled(x=False, y=False)
-        self.plot.hideButtons()
-        self.plot.setMenuEnabled(False)
-        self.plot.setLabel("bottom", "step")
-        self.plot.setLabel("left", "loss")
-        self.plot.getAxis("left").enableAutoSIPrefix(False)
-        self._curve = self.plot.plot(pen=pyqtgraph.mkPen("#E69F00", width=2))
-        box = QVBoxLayout(self)
-        box.addWidget(self.status)
-        box.addWidget(self.plot)
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget the curve."""
-        self._steps: list[int] = []
-        self._losses: list[float] = []
-        self._last_seconds = 0.0
-        self._rate = 0.0
-        self._curve.setData([], [])
-
-    def show_step(self, event: StepDone, device: str) -> None:
-        """Add a step to the curve and say where we are."""
-        previous = self._losses[-1] if self._losses else event.total
-        self._losses.append(previous + SMOOTHING * (event.total - previous))
-        self._steps.append(event.step)
-        del self._losses[:-LOSS_POINTS], self._steps[:-LOSS_POINTS]
-        self._curve.setData(self._steps, self._losses)
-        duration = max(1e-3, event.seconds - self._last_seconds)
-        self._last_seconds = event.seconds
-        newest = 1 / duration
-        self._rate += (SMOOTHING if self._rate else 1.0) * (newest - self._rate)
-        self.status.setText(
-            f"Training: step {event.step}, {self._rate:.1f} steps/s\n"
-            f"loss {self._losses[-1]:.3f} · {device}"
+        super().__init__("4 · Look closer")
+        self.uncertainty = QCheckBox("Uncertainty")
+        self.uncertainty.setToolTip("A layer that is bright where it cannot decide")
+        self.pseudo_labels = QCheckBox("Pseudo-labels")
+        self.pseudo_labels.setToolTip("A layer of the pixels that it is sure of and learns from")
+        self.probability = QComboBox()
+        self.probability.setToolTip("A layer with the probability of one class")
+        self.probability.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.next_button = _button(
+            "Next spot  (N)", "Go to where a stroke would help most; key N", self.next_spot
         )
+        self._shown: int | None = None
+        for box, kind in (
+            (self.uncertainty, MapKind.UNCERTAINTY),
+            (self.pseudo_labels, MapKind.PSEUDO_LABELS),
+        ):
+            box.toggled.connect(lambda on, kind=kind: self.map_toggled.emit(kind, 0, on))
+        self.probability.activated.connect(lambda _: self._choose())
+        grid = QGridLayout(self)
+        grid.addWidget(self.next_button, 0, 0, 1, 2)
+        grid.addWidget(self.uncertainty, 1, 0)
+        grid.addWidget(self.pseudo_labels, 1, 1)
+        grid.addWidget(self.probability, 2, 0, 1, 2)
+        self.show_classes(ClassTable.default())
 
-    def say(self, text: str) -> None:
-        """Show a line of plain words."""
-        self.status.setText(text)
+    def show_classes(self, classes: ClassTable) -> None:
+        """Offer the probability of each class."""
+        self.probability.clear()
+        self.probability.addItem("No probability layer", None)
+        for one in classes:
+            self.probability.addItem(f"Probability of {one.name}", one.class_)
+        if self._shown is not None and self._shown in classes:
+            self.probability.setCurrentIndex(1 + classes.place(self._shown))
+
+    def untick(self, kind: MapKind) -> None:
+        """Show that a map is gone, without saying so."""
+        box = {
+            MapKind.UNCERTAINTY: self.uncertainty,
+            MapKind.PSEUDO_LABELS: self.pseudo_labels,
+        }.get(kind)
+        if box is not None:
+            box.blockSignals(True)
+            box.setChecked(False)
+            box.blockSignals(False)
+        else:
+            self._shown = None
+            self.probability.setCurrentIndex(0)
+
+    def _choose(self) -> None:
+        if self._shown is not None:
+            self.map_toggled.emit(MapKind.PROBABILITY, self._shown, False)
+        self._shown = self.probability.currentData()
+        if self._shown is not None:
+            self.map_toggled.emit(MapKind.PROBABILITY, self._shown, True)
 
 
 class ExportPanel(QGroupBox):  # type: ignore[misc]
-    """The way out: a mask file."""
+    """The way out, and back in: masks and sessions as files."""
 
     export = Signal()
+    save_session = Signal()
+    open_session = Signal()
 
     def __init__(self) -> None:
-        super().__init__("4 · Save")
+        super().__init__("5 · Save")
         self.export_button = _button(
             "Save mask…",
             "Write the prediction as TIFF or NIfTI, exactly over its image",
             self.export,
         )
-        box = QVBoxLayout(self)
-        box.addWidget(self.export_button)
+        self.save_button = _button(
+            "Save session…",
+            "Strokes, classes and model in one file, to go on with later",
+            self.save_session,
+        )
+        self.open_button = _button(
+            "Open session…", "Go on with strokes and model of a session file", self.open_session
+        )
+        grid = QGridLayout(self)
+        grid.addWidget(self.export_button, 0, 0, 1, 2)
+        grid.addWidget(self.save_button, 1, 0)
+        grid.addWidget(self.open_button, 1, 1)
 
 
 def _button(text: str, tip: str, signal: Any) -> QPushButton:
@@ -233,9 +296,3 @@ def _layer_box(tip: str) -> QComboBox:
     box.setToolTip(tip)
     box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
     return box
-
-
-def _swatch(colour: str) -> QIcon:
-    pixmap = QPixmap(12, 12)
-    pixmap.fill(QColor(colour))
-    return QIcon(pixmap)

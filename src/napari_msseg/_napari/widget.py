@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,22 +15,39 @@ from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QFileDialog, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_msseg import io
-from napari_msseg._napari import layers
+from napari_msseg._napari import guard, layers
+from napari_msseg._napari.class_intents import ClassIntents
+from napari_msseg._napari.coach import Coach
+from napari_msseg._napari.guard import StrokeGuard
+from napari_msseg._napari.help import help_row
+from napari_msseg._napari.keeper import Keeper
+from napari_msseg._napari.keys import Keys
 from napari_msseg._napari.live import LiveSession
-from napari_msseg._napari.panels import ExportPanel, LayerPanel, ProgressPanel, TrainPanel
+from napari_msseg._napari.navigator import Navigator
+from napari_msseg._napari.offers import Offer, OfferPanel
+from napari_msseg._napari.panels import ExportPanel, LayerPanel, LookPanel, TrainPanel
+from napari_msseg._napari.progress_panel import ProgressPanel
+from napari_msseg._napari.session_files import SessionFiles
+from napari_msseg.classes import ClassTable
 from napari_msseg.commands import WorkerReady
 from napari_msseg.errors import InputError
-from napari_msseg.events import SessionState, StepDone
+from napari_msseg.events import MapKind, SessionState, StepDone
+from napari_msseg.io.class_table import write_class_table
+from napari_msseg.saved_session import SavedSession
+from napari_msseg.scribbles import ScribbleSnapshot
+from napari_msseg.settings import Settings
 
 if TYPE_CHECKING:
     import napari
 
 DOCK_WIDTH = 320
 FILE_TYPES = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;OME-TIFF (*.ome.tif)"
+SESSION_TYPES = "Scribble session (*.msseg)"
+NO_IMAGE = "Open an image first: drop a file on the viewer, or File › Open Sample."
 WORDS = {
     None: "Ready. Paint background and foreground, then press Train.",
     SessionState.PREPARING: "Preparing the image…",
-    SessionState.TRAINING: "Training: the first answer comes within seconds.",
+    SessionState.TRAINING: "Training. Keep painting where it is wrong.",
     SessionState.PAUSED: "Paused. The prediction and the model are kept.",
     SessionState.WAITING: "Waiting for strokes.",
     SessionState.FAILED: "Training failed. Your strokes are safe.",
@@ -48,24 +67,46 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self.session = LiveSession(napari_viewer)
-        self.layer_panel = LayerPanel()
+        self.settings = Settings.load()
+        self.session = session = LiveSession(napari_viewer)
+        self.offers = OfferPanel()
+        self.layer_panel = panel = LayerPanel()
         self.train_panel = TrainPanel()
         self.progress_panel = ProgressPanel()
+        self.look_panel = LookPanel()
         self.export_panel = ExportPanel()
+        # No callback below may hold the dock itself: it must go when napari lets go of it.
+        self.keeper = Keeper(lambda: session.classes)
+        self.files = SessionFiles(session, self.keeper)
+        self.guard = StrokeGuard(napari_viewer)
+        self.navigator = Navigator(session)
+        self.coach = Coach(session)
+        self.classes = ClassIntents(session, panel.classes, panel.chosen_scribbles)
+        self.keys = Keys(
+            napari_viewer, self.classes.choose_place, self.classes.toggle, self.navigator.next
+        )
         self._device_in_words = "starting the worker"
         self._lay_out()
+        self._use_settings()
         self._wire()
-        self.layer_panel.show_classes(self.session.classes)
         self._list_layers()
         # Both: a dock closed by its × is collected before `destroyed` can fire.
-        weakref.finalize(self, self.session.close)
-        self.destroyed.connect(self.session.close)
+        end = _End(session, self.files, self.guard, self.keeper, self.keys)
+        weakref.finalize(self, end)
+        self.destroyed.connect(end)
 
     def _lay_out(self) -> None:
         inside = QWidget()
         column = QVBoxLayout(inside)
-        for panel in (self.layer_panel, self.train_panel, self.progress_panel, self.export_panel):
+        column.setContentsMargins(6, 0, 6, 6)
+        for panel in (
+            self.offers,
+            self.layer_panel,
+            self.train_panel,
+            self.progress_panel,
+            self.look_panel,
+            self.export_panel,
+        ):
             column.addWidget(panel)
         column.addStretch(1)
         scroll = QScrollArea()
@@ -74,6 +115,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         scroll.setWidget(inside)
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
+        box.addLayout(help_row(self))
         box.addWidget(scroll)
         self.setMinimumWidth(inside.minimumSizeHint().width() + 24)
 
@@ -81,60 +123,120 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         """Ask for a narrow dock: the image needs the room."""
         return QSize(DOCK_WIDTH, super().sizeHint().height())
 
+    def _use_settings(self) -> None:
+        self.train_panel.live.setChecked(self.settings.live)
+        self.session.live = self.settings.live
+        self.session.device = self.settings.device
+        self.train_panel.show_devices(list(dict.fromkeys(("auto", self.settings.device))))
+        self.train_panel.device.setCurrentText(self.settings.device)
+
     def _wire(self) -> None:
-        panel, train, session = self.layer_panel, self.train_panel, self.session
-        panel.new_scribbles.connect(self.new_scribbles)
-        panel.class_chosen.connect(self._choose_class)
-        panel.class_added.connect(self._add_class)
-        train.train.connect(self.train)
-        train.pause.connect(self._pause_or_resume)
-        train.stop.connect(session.stop)
-        train.reset.connect(self._reset)
-        train.live_toggled.connect(self._set_live)
-        train.device_chosen.connect(self._set_device)
-        self.export_panel.export.connect(self._ask_and_export)
-        session.state_changed.connect(self._show_state)
-        session.stepped.connect(self._show_step)
-        session.worker_ready.connect(self._show_worker)
-        session.classes_changed.connect(panel.show_classes)
-        session.warned.connect(self._warn)
-        session.failed.connect(self._warn)
+        self._wire_panels()
+        self._wire_session()
         events = self.viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered):
             event.connect(self._list_layers)
         self.destroyed.connect(_Disconnect(events, self._list_layers))
 
+    def _wire_panels(self) -> None:
+        panel, train, export = self.layer_panel, self.train_panel, self.export_panel
+        panel.new_scribbles.connect(self.new_scribbles)
+        panel.image_chosen.connect(self._use_choice)
+        panel.scribbles_chosen.connect(self._use_choice)
+        train.train.connect(self.train)
+        train.once.connect(self.update_once)
+        train.pause.connect(self._pause_or_resume)
+        train.stop.connect(self.session.stop)
+        train.reset.connect(self._reset)
+        train.live_toggled.connect(self._set_live)
+        train.device_chosen.connect(self._set_device)
+        self.look_panel.map_toggled.connect(self._show_map)
+        self.look_panel.next_spot.connect(self.navigator.next)
+        export.export.connect(self._ask_and_export)
+        export.save_session.connect(self._ask_and_save)
+        export.open_session.connect(self.ask_and_open)
+
+    def _wire_session(self) -> None:
+        session, progress = self.session, self.progress_panel
+        session.state_changed.connect(self._show_state)
+        session.stepped.connect(self._show_step)
+        session.worker_ready.connect(self._show_worker)
+        self.coach.scored.connect(progress.show_score)
+        self.coach.agreed.connect(progress.show_agreement)
+        self.coach.said.connect(progress.say)
+        session.classes_changed.connect(self._show_classes)
+        session.warned.connect(self._warn)
+        session.failed.connect(self._warn)
+        session.map_gone.connect(self.look_panel.untick)
+        self.navigator.said.connect(progress.say)
+        self.classes.warned.connect(self._warn)
+        self.keeper.painted.connect(self._count)
+        self.keeper.found.connect(self._offer_kept)
+        self.keeper.failed.connect(self._warn)
+        self.files.saved.connect(self._say_saved)
+        self.files.failed.connect(self._warn)
+        self.guard.missed.connect(self._offer_move)
+
     # ------------------------------------------------------------ intents
 
     def new_scribbles(self) -> None:
         """Make a scribble layer over the chosen image and take the brush in hand."""
-        image = self._chosen(self.layer_panel.image)
+        image = self.layer_panel.chosen_image()
         if image is None:
-            self._warn("Open an image first: drop a file on the viewer, or File › Open Sample.")
+            self._warn(NO_IMAGE)
             return
-        if image.ndim not in (2, 3):
-            self._try(lambda: layers.volume_of(image))
-            return
-        scribbles = layers.new_scribbles(image, self.session.classes)
-        self.viewer.add_layer(scribbles)
+        self._take_in_hand(layers.new_scribbles(image, self.session.classes))
+
+    def choose_image(self, layer: Any) -> None:
+        """Choose an image, if that is what the layer is."""
+        if layers.is_image(layer):
+            self.layer_panel.choose(self.layer_panel.image, layer)
+            self._use_choice()
+
+    def _take_in_hand(self, scribbles: Labels) -> None:
+        """Add a scribble layer, unless that is done, choose it, and the brush of foreground."""
+        if scribbles not in self.viewer.layers:
+            self.viewer.add_layer(scribbles)
         self._list_layers()
-        self._choose(self.layer_panel.scribbles, scribbles)
-        self._choose_class(1)
+        self.layer_panel.choose(self.layer_panel.scribbles, scribbles)
+        self._use_choice()
+        self.classes.choose(self.session.classes.classes[1].class_)
 
     def train(self) -> None:
         """Start, with the chosen image and scribbles."""
-        image = self._chosen(self.layer_panel.image)
-        scribbles = self._chosen(self.layer_panel.scribbles)
+        self._train(once=False)
+
+    def update_once(self) -> None:
+        """Take up the strokes, answer, and stop."""
+        self._train(once=True)
+
+    def _train(self, once: bool) -> None:
+        panel = self.layer_panel
+        image, scribbles = panel.chosen_image(), panel.chosen_scribbles()
         if image is None:
-            self._warn("Open an image first: drop a file on the viewer, or File › Open Sample.")
+            self._warn(NO_IMAGE)
         elif scribbles is None:
             self._warn("Press “New scribbles” and paint some background and some foreground.")
         else:
             self.progress_panel.clear()
-            self._try(lambda: self.session.train(image, scribbles))
+            self.keeper.watch(image, scribbles)
+            self._try(
+                lambda: self.session.train(
+                    image,
+                    scribbles,
+                    frame=self._frame(image),
+                    channels=panel.channels.chosen,
+                    once=once,
+                )
+            )
+
+    def _frame(self, image: Image) -> layers.Frame:
+        """Return the frame on the screen, where the leading axes of an image count frames."""
+        n = layers.frame_axes(image, self.layer_panel.slices_are_frames)
+        return layers.step_of(self.viewer, image)[:n]
 
     def export(self, path: str | Path) -> None:
-        """Write the prediction of the current image to a file.
+        """Write the prediction of the current image to a file, and its classes beside it.
 
         Raises
         ------
@@ -144,17 +246,46 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         image, prediction = self.session.image, self.session.prediction
         if image is None or prediction is None:
             raise InputError("there is no prediction yet: press Train first")
-        mask = np.array(prediction.data)
-        io.write_mask(Path(path), mask, layers.volume_of(image))
+        # frames of volumes are saved one at a time, frames of images as the stack they are
+        frame = self.session.frame if image.ndim > 3 else ()
+        mask = np.array(prediction.data[frame])
+        io.write_mask(Path(path), mask, layers.volume_of(image, frame))
+        write_class_table(Path(path), self.session.classes)
 
     def _ask_and_export(self) -> None:
         if self.session.image is None or self.session.prediction is None:
             self._warn("There is no prediction yet: press Train first.")
             return
-        name = f"{self.session.image.name}_mask.tif"
+        name = self._suggested(f"{self.session.image.name}_mask.tif")
         path, _ = QFileDialog.getSaveFileName(self, "Save mask", name, FILE_TYPES)
         if path and self._try(lambda: self.export(path)):
-            show_info(f"Saved {path}")
+            self._say_saved(path)
+
+    def _ask_and_save(self) -> None:
+        image, scribbles = self.layer_panel.chosen_image(), self.layer_panel.chosen_scribbles()
+        if image is None or scribbles is None:
+            self._warn("There is nothing to save yet: press “New scribbles” and paint.")
+            return
+        name = self._suggested(f"{image.name}.msseg")
+        path, _ = QFileDialog.getSaveFileName(self, "Save session", name, SESSION_TYPES)
+        if path:
+            self._try(lambda: self.files.save(Path(path), image, scribbles))
+
+    def ask_and_open(self) -> None:
+        """Ask for a session file and go on with it."""
+        name = self._suggested("")
+        path, _ = QFileDialog.getOpenFileName(self, "Open session", name, SESSION_TYPES)
+        if path:
+            self._try(lambda: self._take_in_hand(self.files.open(Path(path))))
+
+    def _suggested(self, name: str) -> str:
+        folder = Path(self.settings.folder)
+        return str(folder / name) if self.settings.folder and folder.is_dir() else name
+
+    def _say_saved(self, path: str) -> None:
+        self._remember(folder=str(Path(path).resolve().parent))
+        self.progress_panel.say(f"Saved {path}")
+        show_info(f"Saved {path}")
 
     def _pause_or_resume(self) -> None:
         if self.session.state is SessionState.PAUSED:
@@ -164,28 +295,66 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
 
     def _reset(self) -> None:
         self.session.reset()
+        self.coach.forget()
         self.progress_panel.clear()
 
     def _set_live(self, on: bool) -> None:
         self.session.set_live(on)
+        self._remember(live=on)
 
     def _set_device(self, name: str) -> None:
         self.session.device = name
+        self._remember(device=name)
 
-    def _choose_class(self, class_: int) -> None:
-        scribbles = self._chosen(self.layer_panel.scribbles)
-        self.layer_panel.check_class(class_)
-        if scribbles is not None:
-            self.viewer.layers.selection.active = scribbles
-            scribbles.selected_label = class_ + 1
-            scribbles.mode = "paint"
+    def _remember(self, **changes: Any) -> None:
+        self.settings = replace(self.settings, **changes)
+        self.settings.save()
 
-    def _add_class(self) -> None:
-        self.session.add_class()
-        scribbles = self._chosen(self.layer_panel.scribbles)
-        if scribbles is not None:
-            scribbles.colormap = self.session.classes.scribble_colours()
-        self._choose_class(len(self.session.classes.names) - 1)
+    def _show_map(self, kind: MapKind, class_: int, on: bool) -> None:
+        self.session.show_map((kind, class_), on)
+        if on and not self.session.is_running:
+            self.progress_panel.say("Press Train: then there is something to show.")
+
+    # -------------------------------------------------------------- offers
+
+    def _offer_kept(self, image: Image, saved: SavedSession) -> None:
+        """Offer strokes that an earlier session left for an image."""
+        when = saved.saved_at[:16].replace("T", " ")
+        text = f"Strokes of {when} were kept for “{image.name}”."
+        self.offers.offer(
+            Offer(
+                key=f"kept {id(image)}",
+                text=text,
+                actions=(
+                    ("Go on with them", weak(self._restore, image, saved)),
+                    ("Start afresh", lambda: None),
+                ),
+            )
+        )
+
+    def _restore(self, image: Image, saved: SavedSession) -> None:
+        if image in self.viewer.layers:
+            self._try(lambda: self._take_in_hand(self.files.restore(image, saved)))
+
+    def _offer_move(self, layer: Labels) -> None:
+        """Offer to move a stroke from a layer that nobody trains on."""
+        scribbles = self.layer_panel.chosen_scribbles()
+        if scribbles is None:
+            return
+        self.offers.offer(
+            Offer(
+                key="missed",
+                text=f"That stroke is on “{layer.name}”, which is not trained on.",
+                actions=(
+                    (f"Move it to “{scribbles.name}”", weak(self._move, layer, scribbles)),
+                    ("Leave it there", partial(self.guard.ignore, layer)),
+                ),
+            )
+        )
+
+    def _move(self, source: Labels, target: Labels) -> None:
+        guard.move_last_stroke(source, target)
+        self.viewer.layers.selection.active = target
 
     # ------------------------------------------------------------- showing
 
@@ -200,6 +369,15 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
     def _show_worker(self, ready: WorkerReady) -> None:
         self._device_in_words = ready.description
         self.train_panel.show_devices(ready.devices)
+
+    def _show_classes(self, classes: ClassTable) -> None:
+        self.look_panel.show_classes(classes)
+        self.keeper.keep_classes()
+
+    def _count(self, scribbles: Labels, snapshot: ScribbleSnapshot) -> None:
+        self.session.meet(snapshot)
+        if scribbles is self.layer_panel.chosen_scribbles():
+            self.classes.count(snapshot)
 
     def _warn(self, message: str) -> None:
         text = message[:1].upper() + message[1:]
@@ -219,21 +397,69 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
 
     def _list_layers(self, event: Any = None) -> None:
         panel = self.layer_panel
-        images = [x for x in self.viewer.layers if isinstance(x, Image)]
+        images = [x for x in self.viewer.layers if layers.is_image(x)]
         scribbles = [x for x in self.viewer.layers if layers.is_scribble_layer(x)]
-        panel.show_layers(panel.image, images, self._chosen(panel.image))
-        panel.show_layers(panel.scribbles, scribbles, self._chosen(panel.scribbles))
+        panel.show_layers(panel.image, images, panel.chosen_image())
+        panel.show_layers(panel.scribbles, scribbles, panel.chosen_scribbles())
         for layer in (*images, *scribbles):
             layer.events.name.disconnect(self._list_layers)
             layer.events.name.connect(self._list_layers)
+        self._use_choice()
 
-    @staticmethod
-    def _chosen(box: Any) -> Any:
-        return box.currentData()
+    def _use_choice(self) -> None:
+        """Ask what this image raises, keep its strokes, look for those of before."""
+        panel = self.layer_panel
+        image, scribbles = panel.chosen_image(), panel.chosen_scribbles()
+        images = [x for x in self.viewer.layers if layers.is_image(x) and x is not image]
+        alike = [
+            x
+            for x in images
+            if image is not None and layers.spatial_shape(x) == layers.spatial_shape(image)
+        ]
+        panel.channels.show_layers(alike)
+        panel.show_rows(channels=bool(alike), frames=image is not None and image.ndim == 3)
+        self.guard.scribbles = scribbles
+        if image is None:
+            return
+        if scribbles is not None and layers.fits(scribbles, image):
+            if self.keys.bind(scribbles):
+                self.session.change_classes(self.session.classes)  # also of this layer
+            if self.keeper.owner(scribbles) is None:
+                self.keeper.watch(image, scribbles)
+            self.classes.count(self.keeper.last(scribbles))
+        else:
+            self.classes.count(None)
+        self.keeper.look_for(image)
 
-    @staticmethod
-    def _choose(box: Any, layer: Image | Labels) -> None:
-        box.setCurrentIndex(next(i for i in range(box.count()) if box.itemData(i) is layer))
+
+class _End:
+    """Ends what outlives a dock, in order. Idempotent."""
+
+    def __init__(self, session: Any, files: Any, guard_: Any, keeper: Any, keys: Any) -> None:
+        self._parts: tuple[Any, ...] = (
+            files.close,
+            keeper.close,
+            guard_.close,
+            keys.release,
+            session.close,
+        )
+
+    def __call__(self) -> None:
+        parts, self._parts = self._parts, ()
+        for close in parts:
+            close()
+
+
+def weak(method: Any, *arguments: Any) -> Any:
+    """Return a call of a method that does not keep its owner alive."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        alive = reference()
+        if alive is not None:
+            alive(*arguments)
+
+    return call
 
 
 class _Disconnect:

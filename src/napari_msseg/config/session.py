@@ -37,6 +37,9 @@ class SessionConfig:
         in the first answer.
     probabilities : bool
         Whether predictions carry the probability of every class.
+    score : bool
+        Whether strokes are left out in turn, after they have had their answer, to say how well
+        they agree.
     certainty : float
         Share of the likeliest class of the two likeliest above which a pixel has it for
         certain. The others are flooded from there, over the gradient of the image, so that
@@ -55,6 +58,7 @@ class SessionConfig:
     instant: bool = True
     warm_start: bool = True
     probabilities: bool = False
+    score: bool = False
     certainty: float = 0.65
 
     @property

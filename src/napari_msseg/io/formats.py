@@ -17,10 +17,13 @@ class Format(Enum):
     PNG = (".png",)
     JPEG = (".jpg", ".jpeg")
     BMP = (".bmp",)
+    SESSION = (".msseg",)
 
 
 PICTURES = (Format.PNG, Format.JPEG, Format.BMP)
-READABLE = tuple(Format)
+LABELS = tuple(Format)
+"""Of scribbles: a session holds strokes, but no image."""
+READABLE = tuple(f for f in Format if f is not Format.SESSION)
 MASKS = (Format.NIFTI, Format.OME_TIFF, Format.TIFF, Format.PNG)
 PROBABILITIES = (Format.NIFTI, Format.OME_TIFF, Format.TIFF)
 

@@ -10,13 +10,17 @@ import numpy.typing as npt
 
 from napari_msseg.errors import InputError
 from napari_msseg.io.dtypes import whole_numbers
-from napari_msseg.io.formats import PICTURES, READABLE, Format, format_of
-from napari_msseg.io.guard import naming, require_file
+from napari_msseg.io.formats import LABELS, PICTURES, READABLE, Format, format_of
+from napari_msseg.io.guard import naming, require_file, require_memory
 from napari_msseg.io.nifti_reader import read_nifti
 from napari_msseg.io.picture import read_picture
 from napari_msseg.io.pixels import Pixels, to_volume
+from napari_msseg.io.session_file import read_strokes
 from napari_msseg.io.tiff_reader import read_tiff
-from napari_msseg.volume import Volume
+from napari_msseg.volume import KNOWN_AXES, Volume
+
+BYTES_A_STROKE_PIXEL = 5
+"""Of a session's labels, while they are put together."""
 
 
 def read_image(
@@ -62,7 +66,8 @@ def read_labels(
     Parameters
     ----------
     path : path
-        As for `read_image`. Of a palette PNG the indices are the labels; JPEG is refused.
+        As for `read_image`. Of a palette PNG the indices are the labels; JPEG is refused. Of a
+        session (``.msseg``) the strokes are.
     like : Volume, optional
         The image that the labels belong to. They must have its spatial shape; axes of
         length one do not count, and what the file calls its axes does not either.
@@ -80,7 +85,7 @@ def read_labels(
         or has another shape than `like`.
     """
     path = Path(path)
-    pixels = _read(path, palette_indices=True)
+    pixels = _read(path, labels=True)
     if like is not None and _long(pixels.data.shape) == _long(like.spatial_shape):
         with naming(path):
             return whole_numbers(pixels.data).reshape(like.spatial_shape)
@@ -127,16 +132,27 @@ def read_label_image(
     return found.like(read_labels(path, like=found))
 
 
-def _read(path: Path, palette_indices: bool = False) -> Pixels:
-    found = format_of(path, READABLE)
+def _read(path: Path, labels: bool = False) -> Pixels:
+    found = format_of(path, LABELS if labels else READABLE)
     require_file(path)
+    if found is Format.SESSION:
+        return _painted(path)
     if found is Format.NIFTI:
         return read_nifti(path)
     if found in PICTURES:
-        if palette_indices and found is Format.JPEG:
+        if labels and found is Format.JPEG:
             raise InputError(f"{path}: JPEG alters label values; save the labels as PNG or TIFF")
-        return read_picture(path, palette_indices)
+        return read_picture(path, palette_indices=labels)
     return read_tiff(path)
+
+
+def _painted(path: Path) -> Pixels:
+    """Return the strokes of a session as labels; frames come before Z, Y and X."""
+    strokes = read_strokes(path)
+    require_memory(path, strokes.shape, BYTES_A_STROKE_PIXEL)
+    ndim = len(strokes.shape)
+    axes = ("Q" * ndim + "TZYX")[-ndim:]
+    return Pixels(strokes.labels(), axes, always=KNOWN_AXES)
 
 
 def _long(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,0 +1,59 @@
+"""The question mark of the dock: what to do, the keys, and where to read more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QDialog, QDialogButtonBox, QHBoxLayout, QLabel, QToolButton, QVBoxLayout
+
+from napari_msseg._napari.keys import KEYS
+
+STEPS = (
+    "<b>New scribbles</b>, then a stroke or two of every class: background first.",
+    "<b>Train.</b> The first answer comes within seconds. Paint where it is wrong; "
+    "with <b>Live</b> on, strokes are taken up as you release the brush.",
+    "<b>N</b> takes you to where a stroke would help most.",
+    "<b>Save mask…</b> writes TIFF or NIfTI that lies exactly over the image, and a table of the "
+    "classes beside it. <b>Save session…</b> keeps strokes and model to go on with.",
+)
+SAFE = (
+    "Every stroke is on the disk when you release the brush. Open the image again, and the dock "
+    "offers what was painted. Strokes are never changed by training, Stop or Reset."
+)
+
+
+class HelpDialog(QDialog):  # type: ignore[misc]
+    """What there is to know, on one page."""
+
+    def __init__(self, parent: Any) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Scribble segmentation: help")
+        steps = "".join(f"<li>{step}</li>" for step in STEPS)
+        keys = "".join(
+            f"<tr><td><b>{key}</b>&nbsp;&nbsp;</td><td>{what}</td></tr>" for key, what in KEYS
+        )
+        text = QLabel(f"<ol>{steps}</ol><p>{SAFE}</p><h4>Keys</h4><table>{keys}</table>")
+        text.setTextFormat(Qt.TextFormat.RichText)
+        text.setWordWrap(True)
+        text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        text.setMinimumWidth(420)
+        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
+        buttons.rejected.connect(self.close)
+        column = QVBoxLayout(self)
+        column.addWidget(text)
+        column.addWidget(buttons)
+
+
+def help_row(parent: Any) -> QHBoxLayout:
+    """Return the line with the question mark."""
+    button = QToolButton()
+    button.setText("?")
+    button.setToolTip("Help: what to do, and the keys")
+    button.setAccessibleName("Help")
+    button.clicked.connect(lambda: HelpDialog(parent.window()).show())
+    row = QHBoxLayout()
+    row.setContentsMargins(6, 2, 6, 0)
+    row.addStretch(1)
+    row.addWidget(button)
+    return row

@@ -1,0 +1,210 @@
+"""Keeps what is painted on the disk, stroke by stroke, and finds it again."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+from napari.layers import Image, Labels
+from psygnal import Signal
+from qtpy.QtCore import QObject, Qt, QTimer
+from qtpy.QtCore import Signal as QtSignal
+
+from napari_msseg._napari import layers
+from napari_msseg.autosave import Autosave
+from napari_msseg.classes import ClassTable
+from napari_msseg.errors import InputError
+from napari_msseg.saved_session import SavedSession, fingerprint
+from napari_msseg.scribbles import ScribbleSnapshot
+
+QUIET_MS = 150
+"""Undo and other changes that are no stroke are kept after so much quiet."""
+
+
+class _Bridge(QObject):  # type: ignore[misc]
+    known = QtSignal(object, str)  # weak reference to an image, its fingerprint
+    error = QtSignal(str)
+
+
+class Keeper:
+    """Watches scribble layers and keeps what is on them.
+
+    Parameters
+    ----------
+    classes : callable
+        Returns the class table of now.
+    autosave : Autosave, optional
+    """
+
+    found = Signal(Image, SavedSession)
+    painted = Signal(Labels, ScribbleSnapshot)
+    failed = Signal(str)
+
+    def __init__(self, classes: Callable[[], ClassTable], autosave: Autosave | None = None) -> None:
+        self._bridge = _Bridge()
+        self._bridge.known.connect(self._know, Qt.ConnectionType.QueuedConnection)
+        self._bridge.error.connect(self.failed.emit, Qt.ConnectionType.QueuedConnection)
+        self._classes = classes
+        self.autosave = autosave or Autosave(on_error=self._bridge.error.emit)
+        self._fingerprints: WeakKeyDictionary[Image, str] = WeakKeyDictionary()
+        self._images: WeakKeyDictionary[Labels, Any] = WeakKeyDictionary()
+        self._kept: WeakKeyDictionary[Labels, ScribbleSnapshot] = WeakKeyDictionary()
+        self._asked: WeakKeyDictionary[Image, bool] = WeakKeyDictionary()
+        self._unclaimed: WeakKeyDictionary[Image, bool] = WeakKeyDictionary()
+        self._changed: list[Labels] = []
+        self._quiet = QTimer(self._bridge)
+        self._quiet.setSingleShot(True)
+        self._quiet.setInterval(QUIET_MS)
+        self._quiet.timeout.connect(self._keep_changed)
+
+    def close(self) -> None:
+        """Write what waits, and let go of all layers."""
+        self._keep_changed()
+        self._quiet.stop()
+        for layer in list(self._images):
+            layer.events.paint.disconnect(self._stroke)
+            layer.events.set_data.disconnect(self._hint)
+        self._images.clear()
+        self.autosave.close()
+
+    # ------------------------------------------------------------------- keeping
+
+    def watch(self, image: Image, scribbles: Labels) -> None:
+        """Keep the strokes of a layer from now on, under the image they belong to."""
+        new = scribbles not in self._images
+        if not new and self.owner(scribbles) is image:
+            return
+        self._images[scribbles] = ref(image)
+        self._kept.pop(scribbles, None)
+        self._identify(image)
+        if new:
+            scribbles.events.paint.connect(self._stroke)
+            scribbles.events.set_data.connect(self._hint)
+        self.keep(scribbles)
+
+    def owner(self, scribbles: Labels) -> Image | None:
+        """Return the image that the strokes of a layer are kept under."""
+        reference = self._images.get(scribbles)
+        return None if reference is None else reference()
+
+    def last(self, scribbles: Labels) -> ScribbleSnapshot | None:
+        """Return what was on a layer when it was last looked at."""
+        return self._kept.get(scribbles)
+
+    def keep(self, scribbles: Labels) -> None:
+        """Keep what is on a layer now, unless that is kept already."""
+        image = self.owner(scribbles)
+        if image is None:
+            return
+        try:
+            snapshot = layers.take_snapshot(scribbles, image, 0)
+        except InputError:
+            return  # the dock says what is wrong with it
+        before = self._kept.get(scribbles)
+        if before is not None and snapshot.same_strokes(before):
+            return
+        if before is None and not snapshot.indices.size:
+            return  # an empty new layer must not take the place of what was kept
+        self._kept[scribbles] = snapshot
+        self.painted.emit(scribbles, snapshot)
+        if image in self._fingerprints:  # else `_know` comes back
+            if self._unclaimed.pop(image, False):
+                self.autosave.set_aside(self._fingerprints[image])
+            self.autosave.keep(self.saved(image, snapshot))
+
+    def saved(self, image: Image, snapshot: ScribbleSnapshot) -> SavedSession:
+        """Return what is worth keeping of an image and its strokes."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        return SavedSession(
+            image_name=image.name,
+            image_path=str(image.source.path or ""),
+            fingerprint=self.fingerprint(image),
+            classes=self._classes(),
+            scribbles=snapshot,
+            saved_at=now,
+            model=None,
+        )
+
+    def keep_classes(self) -> None:
+        """Keep what is painted once more, with the class table of now."""
+        for scribbles in list(self._images):
+            if self._kept.pop(scribbles, None) is not None:
+                self.keep(scribbles)
+
+    def _stroke(self, event: Any) -> None:
+        self.keep(event.source)
+
+    def _hint(self, event: Any) -> None:
+        if event.source not in self._changed:
+            self._changed.append(event.source)
+        self._quiet.start()
+
+    def _keep_changed(self) -> None:
+        changed, self._changed = self._changed, []
+        for scribbles in changed:
+            self.keep(scribbles)
+
+    # ------------------------------------------------------------------- finding
+
+    def look_for(self, image: Image) -> None:
+        """Say, once an image that nobody paints on yet, what was kept; `found` tells."""
+        if not self._asked.get(image) and all(one() is not image for one in self._images.values()):
+            self._asked[image] = True
+            self._identify(image)
+            if image in self._fingerprints:
+                self._tell(image)
+
+    def model_path(self, image: Image) -> Path | None:
+        """Return where the model of an image is kept; None where the image is not known yet."""
+        key = self._fingerprints.get(image)
+        return None if key is None else self.autosave.model_path(key)
+
+    def claim(self, image: Image) -> None:
+        """Say that what was kept for an image is gone on with: it is not set aside."""
+        self._unclaimed.pop(image, None)
+
+    def forget(self, image: Image) -> None:
+        """Delete what was kept for an image."""
+        if image in self._fingerprints:
+            self.autosave.forget(self._fingerprints[image])
+
+    def fingerprint(self, image: Image) -> str:
+        """Return the fingerprint of an image, computed now if need be."""
+        if image not in self._fingerprints:
+            self._fingerprints[image] = fingerprint(layers.pixels_of(image))
+        return self._fingerprints[image]
+
+    def _identify(self, image: Image) -> None:
+        """Find the fingerprint; what must be computed or read first is left to a thread."""
+        if image in self._fingerprints:
+            return
+        if not layers.is_lazy(image):
+            self.fingerprint(image)
+            return
+        pixels, reference, bridge = layers.pixels_of(image), ref(image), self._bridge
+        threading.Thread(
+            target=lambda: bridge.known.emit(reference, fingerprint(pixels)),
+            name="napari-msseg-fingerprint",
+            daemon=True,
+        ).start()
+
+    def _know(self, reference: Any, key: str) -> None:
+        image = reference()
+        if image is None:
+            return
+        self._fingerprints[image] = key
+        for scribbles, owner in list(self._images.items()):
+            if owner() is image and self._kept.pop(scribbles, None) is not None:
+                self.keep(scribbles)
+        if self._asked.get(image):
+            self._tell(image)
+
+    def _tell(self, image: Image) -> None:
+        saved = self.autosave.find(self._fingerprints[image])
+        if saved is not None and saved.scribbles.indices.size:
+            self._unclaimed[image] = True
+            self.found.emit(image, saved)

@@ -1,0 +1,96 @@
+"""Takes the view to where a stroke would help most, one place after the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from psygnal import Signal
+
+from napari_msseg._napari import layers
+from napari_msseg._napari.live import LiveSession
+from napari_msseg.events import Event, SpotsFound
+from napari_msseg.spots import Tour
+
+SPOT_PIXELS = 200
+"""Pixels across the view at a spot: enough to see what it is part of."""
+
+
+class Navigator:
+    """Keeps the tour of the image that is trained on.
+
+    Parameters
+    ----------
+    session : LiveSession
+    """
+
+    said = Signal(str)
+
+    def __init__(self, session: LiveSession) -> None:
+        self._session = session
+        self._tour: Tour | None = None
+        self._image: Any = None
+        self._frame: tuple[int, ...] = ()
+        self._visited = 0
+        self._is_waiting = False
+        session.told.connect(self._learn)
+
+    def next(self) -> None:
+        """Go to the next spot, at once where spots are known, and ask for newer ones."""
+        session = self._session
+        if session.image is None or session.prediction is None:
+            self.said.emit("Press Train first: then there are places to go to.")
+            return
+        if session.image is not self._image or session.frame != self._frame:
+            self._tour = None
+            self._image, self._frame = session.image, session.frame
+        self._is_waiting = self._tour is None and session.is_running
+        if self._tour is not None:
+            self._go(self._tour)
+        elif not session.is_running:
+            self.said.emit("No unsure place is known: press Train, and ask again.")
+        if session.is_running:
+            session.ask_spots()
+
+    def _learn(self, event: Event) -> None:
+        if not isinstance(event, SpotsFound) or self._image is None:
+            return
+        if self._tour is None:
+            self._visited = 0
+            self._tour = Tour(
+                layers.spatial_shape(self._image)[len(self._frame) :],
+                np.abs(self._image.scale[len(self._frame) :]),
+            )
+        self._tour.use(event.positions)
+        if self._is_waiting:
+            self._is_waiting = False
+            self._go(self._tour)
+
+    def _go(self, tour: Tour) -> None:
+        spot = tour.next()
+        if spot is None:
+            self._visited = 0
+            self.said.emit("That was the last unsure place of this round; N begins a new one.")
+            return
+        self._visited += 1
+        self.show((*self._frame, *spot))
+        self.said.emit(
+            f"Spot {self._visited}: the middle of the view is unsure. "
+            "Paint what it is, or press N for the next."
+        )
+
+    def show(self, position: tuple[int, ...]) -> None:
+        """Put a pixel of the image into the middle of the view."""
+        viewer, image = self._session.viewer, self._image
+        world = np.asarray(image.data_to_world(position), float)
+        before = viewer.dims.ndim - image.ndim
+        for axis in range(image.ndim):
+            if axis + before not in viewer.dims.displayed:
+                viewer.dims.set_point(axis + before, world[axis])
+        shown = [axis - before for axis in viewer.dims.displayed]
+        camera = layers.camera_of(viewer)
+        part = layers.visible_part(viewer, image)
+        camera.center = tuple(world[shown])
+        if part is not None:  # closer where more than the spot is seen, never farther away
+            first, last = (np.array(corner)[shown] for corner in part)
+            camera.zoom *= max(1.0, float((last - first).min()) / SPOT_PIXELS)

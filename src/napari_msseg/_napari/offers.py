@@ -1,0 +1,81 @@
+"""A strip at the top of the dock that offers something, and waits without getting in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A sentence and the buttons that answer it.
+
+    Attributes
+    ----------
+    key : str
+        What it is about: a newer offer of the same key replaces it.
+    text : str
+    actions : tuple of (str, callable)
+        Labels and what they do. Every button ends the offer.
+    """
+
+    key: str
+    text: str
+    actions: tuple[tuple[str, Callable[[], object]], ...]
+
+
+class OfferPanel(QFrame):  # type: ignore[misc]
+    """Shows one offer after the other; nothing where there is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setObjectName("offer")
+        self.setFrameShape(QFrame.Shape.StyledPanel)
+        self.setStyleSheet("#offer { border: 1px solid #E69F00; border-radius: 4px; }")
+        self.text = QLabel()
+        self.text.setWordWrap(True)
+        self._row = QHBoxLayout()
+        box = QVBoxLayout(self)
+        box.addWidget(self.text)
+        box.addLayout(self._row)
+        self.buttons: list[QPushButton] = []
+        self._waiting: list[Offer] = []
+        self._show()
+
+    @property
+    def current(self) -> Offer | None:
+        """The offer that is shown."""
+        return self._waiting[0] if self._waiting else None
+
+    def offer(self, offer: Offer) -> None:
+        """Show an offer, or let it wait for its turn."""
+        waiting = [offer if o.key == offer.key else o for o in self._waiting]
+        self._waiting = waiting if offer in waiting else [*waiting, offer]
+        self._show()
+
+    def withdraw(self, key: str) -> None:
+        """Take an offer back that is no longer good."""
+        self._waiting = [o for o in self._waiting if o.key != key]
+        self._show()
+
+    def _show(self) -> None:
+        for button in self.buttons:
+            self._row.removeWidget(button)
+            button.deleteLater()
+        self.buttons = []
+        offer = self.current
+        self.setVisible(offer is not None)
+        if offer is None:
+            return
+        self.text.setText(offer.text)
+        for label, action in offer.actions:
+            button = QPushButton(label)
+            button.clicked.connect(lambda _=False, a=action, o=offer: self._answer(o, a))
+            self._row.addWidget(button)
+            self.buttons.append(button)
+
+    def _answer(self, offer: Offer, action: Callable[[], object]) -> None:
+        self.withdraw(offer.key)
+        action()

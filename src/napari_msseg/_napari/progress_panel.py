@@ -1,0 +1,163 @@
+"""What it is doing: in plain words, as numbers, and as a curve."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pyqtgraph
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QGroupBox, QLabel, QVBoxLayout
+
+from napari_msseg.advice import dice_of, mean_dice
+from napari_msseg.events import HeldOutScored, StepDone
+
+POINTS = 400
+"""Steps that the curves show."""
+SMOOTHING = 0.1
+"""Weight of the newest loss in the curve and of the newest rate in the status line."""
+REDRAW_EVERY = 4
+"""Steps between two drawings of the curve: it is there to be glanced at."""
+PLOT_HEIGHT = 100
+LOSS_COLOUR, DICE_COLOUR = "#E69F00", "#56B4E9"
+
+
+class ProgressPanel(QGroupBox):  # type: ignore[misc]
+    """Status in words, steps and device in numbers, loss and held-out Dice as curves."""
+
+    def __init__(self) -> None:
+        super().__init__("3 · Watch")
+        self.status = _line("Choose an image, press New scribbles, and paint.", 2)
+        self.status.setAccessibleName("Status")
+        self.numbers = _line("", 2)
+        self.score = _line("", 2)
+        self.score.setToolTip(
+            "Strokes are left out in turn and predicted from the others: how well they agree. "
+            "It says nothing of places where nobody has painted. Newest strokes are compared with "
+            "what was on the screen before anything learned from them."
+        )
+        self.plot = _Plot()
+        box = QVBoxLayout(self)
+        for part in (self.status, self.numbers, self.score, self.plot):
+            box.addWidget(part)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget curves and numbers."""
+        self._steps: list[int] = []
+        self._losses: list[float] = []
+        self._scores: list[tuple[int, float]] = []
+        self._last_seconds = 0.0
+        self._rate = 0.0
+        self.plot.show_losses([], [])
+        self.plot.show_scores([], [])
+        self._scored = self._agreed = ""
+        self.numbers.setText("")
+        self.score.setText("")
+
+    def show_step(self, event: StepDone, device: str) -> None:
+        """Add a step to the curve and say where we are."""
+        previous = self._losses[-1] if self._losses else event.total
+        self._losses.append(previous + SMOOTHING * (event.total - previous))
+        self._steps.append(event.step)
+        del self._losses[:-POINTS], self._steps[:-POINTS]
+        duration = max(1e-3, event.seconds - self._last_seconds)
+        self._last_seconds = event.seconds
+        newest = 1 / duration
+        self._rate += (SMOOTHING if self._rate else 1.0) * (newest - self._rate)
+        if len(self._steps) == 1 or event.step % REDRAW_EVERY == 0:
+            self._draw(event, device)
+
+    def show_score(self, event: HeldOutScored) -> None:
+        """Show how well strokes agree, and a point of the curve."""
+        mean = mean_dice(dice_of(event.confusion))
+        if math.isnan(mean):
+            return
+        step = self._steps[-1] if self._steps else 0
+        self._scores = [s for s in self._scores if s[0] >= (self._steps or [0])[0]]
+        self._scores.append((step, mean))
+        self._draw_scores(step)
+        n = int(event.n_pieces.sum())
+        self._scored = f"Held-out Dice of {n} strokes: {mean:.2f}"
+        self._say_scores()
+
+    def show_agreement(self, share: float) -> None:
+        """Show how much of the newest strokes was right before they were painted."""
+        self._agreed = f"Newest strokes: {share:.0%} was right already"
+        self._say_scores()
+
+    def _say_scores(self) -> None:
+        self.score.setText("\n".join(line for line in (self._scored, self._agreed) if line))
+
+    def say(self, text: str) -> None:
+        """Show a line of plain words."""
+        self.status.setText(text)
+
+    def _draw(self, event: StepDone, device: str) -> None:
+        self.plot.show_losses(self._steps, self._losses)
+        if self._scores:
+            self._draw_scores(event.step)
+        memory = f" · {event.memory / 2**30:.1f} GB" if event.memory else ""
+        self.numbers.setText(
+            f"step {event.step} · {self._rate:.1f} steps/s · loss {self._losses[-1]:.3f}\n"
+            f"{device}{memory}"
+        )
+
+    def _draw_scores(self, step: int) -> None:
+        """Draw the scores as a line that goes on to the present step."""
+        points = [*self._scores, (step, self._scores[-1][1])]
+        self.plot.show_scores([p[0] for p in points], [p[1] for p in points])
+
+
+class _Plot(pyqtgraph.PlotWidget):  # type: ignore[misc]
+    """Loss to the left-hand scale, held-out Dice to the right-hand one, from 0 to 1."""
+
+    def __init__(self) -> None:
+        super().__init__(background=None)
+        self.setFixedHeight(PLOT_HEIGHT)
+        self.setMouseEnabled(x=False, y=False)
+        self.hideButtons()
+        self.setMenuEnabled(False)
+        self.setToolTip("Loss (solid, left) and held-out Dice (dashed, right) by training step")
+        item = self.getPlotItem()
+        item.showAxis("right")
+        for side, words, colour in (
+            ("left", "loss", LOSS_COLOUR),
+            ("right", "held-out Dice", DICE_COLOUR),
+        ):
+            axis = item.getAxis(side)
+            axis.enableAutoSIPrefix(False)
+            axis.setLabel(words, color=colour)
+        item.getAxis("right").setTicks([[(0, "0"), (0.5, ".5"), (1, "1")]])
+        self._losses = self.plot(pen=pyqtgraph.mkPen(LOSS_COLOUR, width=2))
+        self._scale = pyqtgraph.ViewBox(enableMenu=False)
+        self._scale.setMouseEnabled(x=False, y=False)
+        self._scale.setYRange(0, 1)
+        item.scene().addItem(self._scale)
+        item.getAxis("right").linkToView(self._scale)
+        self._scale.setXLink(item)
+        dashed = pyqtgraph.mkPen(DICE_COLOUR, width=2, style=Qt.PenStyle.DashLine)
+        self._scores = pyqtgraph.PlotDataItem(pen=dashed)
+        self._scale.addItem(self._scores)
+        item.vb.sigResized.connect(self._fit)
+        self._fit()
+
+    def _fit(self) -> None:
+        self._scale.setGeometry(self.getPlotItem().vb.sceneBoundingRect())
+
+    def show_losses(self, steps: list[int], losses: list[float]) -> None:
+        """Draw the loss."""
+        self._losses.setData(steps, losses)
+
+    def show_scores(self, steps: list[int], scores: list[float]) -> None:
+        """Draw the held-out Dice."""
+        self._scores.setData(steps, scores)
+
+
+def _line(text: str, lines: int) -> Any:
+    """Return a label that keeps its height, whatever is written into it."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setMinimumHeight(label.fontMetrics().lineSpacing() * lines)
+    label.setAlignment(Qt.AlignmentFlag.AlignTop)
+    return label

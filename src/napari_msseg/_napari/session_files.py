@@ -1,0 +1,158 @@
+"""Sessions as files: saved with the newest model, opened onto their image."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from napari.layers import Image, Labels
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+
+from napari_msseg._napari import layers
+from napari_msseg._napari.keeper import Keeper
+from napari_msseg._napari.live import LiveSession
+from napari_msseg.errors import InputError
+from napari_msseg.events import Event, ModelKept, SessionState
+from napari_msseg.saved_session import SavedSession, read_session, write_session
+
+KEEP_MODEL_MS = 20_000
+"""Time between two copies of the model on the disk while it trains."""
+
+
+class SessionFiles:
+    """Saves and opens sessions, and keeps the last good model beside the strokes.
+
+    Parameters
+    ----------
+    session : LiveSession
+    keeper : Keeper
+    """
+
+    saved = Signal(str)
+    failed = Signal(str)
+
+    def __init__(self, session: LiveSession, keeper: Keeper) -> None:
+        self._session = session
+        self._keeper = keeper
+        self._waiting: tuple[Path, SavedSession] | None = None
+        self._timer = QTimer()
+        self._timer.setInterval(KEEP_MODEL_MS)
+        self._timer.timeout.connect(self.keep_model)
+        session.told.connect(self._model_kept)
+        session.state_changed.connect(self._follow)
+
+    def close(self) -> None:
+        """Keep no more models."""
+        self._timer.stop()
+
+    # ------------------------------------------------------------------- keeping
+
+    def keep_model(self) -> None:
+        """Have the model of now written beside the strokes of its image."""
+        image = self._session.image
+        path = None if image is None else self._keeper.model_path(image)
+        if path is not None:
+            self._session.keep_model(str(path))
+
+    def _follow(self, state: SessionState | None, message: str) -> None:
+        if state is SessionState.TRAINING and not self._timer.isActive():
+            self._timer.start()
+        elif state is None or state.is_final:
+            self._timer.stop()
+        if state in (SessionState.STOPPED, SessionState.FINISHED, SessionState.PAUSED):
+            self.keep_model()
+
+    # -------------------------------------------------------------------- saving
+
+    def save(self, path: Path, image: Image, scribbles: Labels) -> None:
+        """Write strokes, classes and, as soon as the worker has it ready, the model.
+
+        Raises
+        ------
+        InputError
+            If the strokes do not fit the image or the file cannot be written.
+        """
+        path = path if path.suffix == ".msseg" else path.with_name(f"{path.name}.msseg")
+        snapshot = layers.take_snapshot(scribbles, image, 0)
+        session = self._keeper.saved(image, snapshot)
+        model = self._keeper.model_path(image)
+        if image is self._session.image and model is not None and self._session.has_model:
+            self._waiting = path, session
+            self._session.keep_model(str(model))
+            return
+        self._write(path, session, model)
+
+    def _model_kept(self, event: Event) -> None:
+        if self._waiting is None or not isinstance(event, ModelKept):
+            return
+        (path, session), self._waiting = self._waiting, None
+        try:
+            self._write(path, session, None if event.error else Path(event.path))
+        except InputError as error:
+            self.failed.emit(str(error))
+
+    def _write(self, path: Path, session: SavedSession, model: Path | None) -> None:
+        weights = model.read_bytes() if model is not None and model.is_file() else None
+        write_session(path, dataclasses.replace(session, model=weights))
+        self.saved.emit(str(path))
+
+    # ------------------------------------------------------------------- opening
+
+    def open(self, path: Path) -> Labels:
+        """Put a session onto its image, which is opened too if it is not there.
+
+        Returns
+        -------
+        Labels
+            The layer with its strokes.
+
+        Raises
+        ------
+        InputError
+            If the file is no session, or its image cannot be found.
+        """
+        saved = read_session(path)
+        return self.restore(self._image_of(saved), saved)
+
+    def restore(self, image: Image, saved: SavedSession) -> Labels:
+        """Add a layer with kept strokes to an image, and go on with the kept model."""
+        if saved.scribbles.shape != layers.spatial_shape(image):
+            raise InputError(
+                f"the strokes have shape {saved.scribbles.shape} but {image.name!r} has "
+                f"{layers.spatial_shape(image)}"
+            )
+        self._keeper.claim(image)
+        self._session.change_classes(saved.classes)
+        scribbles = layers.new_scribbles(image, saved.classes)
+        layers.put_strokes(scribbles, saved.scribbles)
+        self._session.viewer.add_layer(scribbles)
+        model = self._keeper.model_path(image)
+        if model is not None and saved.model is not None:
+            model.write_bytes(saved.model)
+        if image is not self._session.image or saved.model is not None:
+            self._session.forget_model()
+        self._session.model_path = str(model) if model is not None and model.is_file() else ""
+        return scribbles
+
+    def _image_of(self, saved: SavedSession) -> Image:
+        found = self._find(saved)
+        if found is None and saved.image_path and Path(saved.image_path).exists():
+            self._session.viewer.open(saved.image_path, plugin=_reader_of(saved.image_path))
+            found = self._find(saved)
+        if found is None:
+            raise InputError(f"open the image {saved.image_name!r} first: it is not in this viewer")
+        return found
+
+    def _find(self, saved: SavedSession) -> Image | None:
+        images = [x for x in self._session.viewer.layers if layers.is_image(x)]
+        same = [x for x in images if layers.spatial_shape(x) == saved.scribbles.shape]
+        matches = (x for x in same if self._keeper.fingerprint(x) == saved.fingerprint)
+        return next(matches, None)
+
+
+def _reader_of(path: str) -> Any:
+    """Return the plugin that opens a file: ours where napari's own would fail or lose spacing."""
+    ours = path.lower().endswith((".nii", ".nii.gz", ".tif", ".tiff"))
+    return "napari-msseg" if ours else None

@@ -1,0 +1,91 @@
+"""What a guide says of an image and its strokes: part by part, asked once, remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_msseg.blocks import AnswerMemory, assemble
+from napari_msseg.guidance import Guidance
+from napari_msseg.guide import Guide
+from napari_msseg.tiling import Region, grown, inside
+
+BLOCK, HALO = (512, 512), 64
+"""A guide, for images alone, answers parts of this shape, and sees so many pixels around them."""
+GUIDED, GUIDED_BEFORE = -1, -2
+"""Whose answers are remembered: what it said to these strokes, and to those before."""
+
+Floats = npt.NDArray[np.float32]
+
+
+class GuidedAnswers:
+    """Asks a guide about parts of an image.
+
+    Parameters
+    ----------
+    guide : Guide
+    image : ndarray of float32, shape (C, Y, X)
+        Normalised.
+    strokes : ndarray of int, shape (Y, X)
+        Classes, `IGNORED_CLASS` where nothing is painted.
+    memory : AnswerMemory
+        May hold answers of others, with numbers from 0.
+    before : GuidedAnswers, optional
+        To the strokes before these, of the same classes.
+    """
+
+    def __init__(
+        self,
+        guide: Guide,
+        image: Floats,
+        strokes: npt.NDArray[np.integer],
+        memory: AnswerMemory,
+        before: GuidedAnswers | None,
+    ) -> None:
+        self._image = image
+        self._guide = guide
+        self._shape = strokes.shape
+        self._memory = memory
+        scale = None
+        if before is not None and before._image is image:
+            scale = before._guidance.edge_scale
+        self._guidance: Guidance = Guidance(image, strokes, scale)
+        self.knows_before = before is not None and memory.take_over(
+            before._memory, (GUIDED_BEFORE, GUIDED), GUIDED_BEFORE
+        )
+        """Whether it has said something to the strokes before."""
+
+    def predict(
+        self, region: Region, votes: Callable[[Region], Floats], *, old_will_do: bool
+    ) -> Floats:
+        """Return class probabilities of a part.
+
+        Parameters
+        ----------
+        region : tuple of slice
+        votes : callable
+            Maps a part to the votes (V, K, *part) of `guidance.Guidance.inputs`, for every class.
+        old_will_do : bool
+            Whether what was said to the strokes before is taken, where something was: to ask
+            takes half a second.
+
+        Returns
+        -------
+        ndarray of float32, shape (K, *region)
+        """
+
+        def answer(part: Region) -> npt.NDArray[np.float16]:
+            known = self._memory.get(GUIDED, part)
+            if known is None and old_will_do:
+                known = self._memory.get(GUIDED_BEFORE, part)
+            return self._ask(part, votes) if known is None else known
+
+        return assemble(region, self._shape, BLOCK, answer)
+
+    def _ask(self, part: Region, votes: Callable[[Region], Floats]) -> npt.NDArray[np.float16]:
+        wide = grown(part, self._shape, HALO)
+        found = self._guide.probabilities(self._guidance, wide, votes(wide))
+        self._memory.forget(GUIDED_BEFORE, part)
+        return self._memory.keep(GUIDED, part, found[(slice(None), *inside(part, wide))])

@@ -1,0 +1,229 @@
+"""Nothing painted is lost: strokes on the disk at each release, found again, saved as one file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Image
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog
+
+from napari_msseg._napari import layers
+from napari_msseg.commands import KeepModel, StartSession
+from napari_msseg.events import ModelKept, SessionState
+from napari_msseg.saved_session import fingerprint, read_session
+
+
+def _click(qtbot, button):
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+@pytest.fixture
+def dock(viewer, make_dock, warnings, add_image, add_scribbles, workers):
+    add_scribbles(viewer, add_image(viewer))
+    return make_dock(viewer)
+
+
+@pytest.fixture
+def another(make_dock, add_image):
+    """Make the dock of a viewer in which the same image was opened again."""
+
+    def make(**options):
+        again = ViewerModel()
+        add_image(again, **options)
+        return make_dock(again)
+
+    return make
+
+
+def _kept(dock, image=None):
+    image = image or dock.layer_panel.chosen_image()
+    return dock.keeper.autosave.find(fingerprint(image.data))
+
+
+def _answer(qtbot, dock, text):
+    _click(qtbot, next(b for b in dock.offers.buttons if text in b.text()))
+
+
+def test_a_stroke_is_on_the_disk_when_the_brush_is_released(dock, paint, data_folder):
+    paint(dock.layer_panel.chosen_scribbles(), 2, row=20)
+    painted = dock.layer_panel.chosen_scribbles().data
+    found = _kept(dock)
+    np.testing.assert_array_equal(found.scribbles.labels(), painted)
+    assert list(data_folder.rglob("strokes.msseg"))
+
+
+def test_undo_reaches_the_disk_too(dock, paint, quiet):
+    scribbles = dock.layer_panel.chosen_scribbles()
+    paint(scribbles, 2, row=20)
+    scribbles.undo()
+    quiet()
+    np.testing.assert_array_equal(_kept(dock).scribbles.labels(), scribbles.data)
+
+
+def test_the_class_table_is_kept_with_the_strokes(dock):
+    dock.layer_panel.classes.renamed.emit(1, "Nuclei")
+    assert [c.name for c in _kept(dock).classes] == ["Background", "Nuclei"]
+
+
+def test_the_same_image_opened_again_is_offered_its_strokes(dock, another, qtbot):
+    dock.layer_panel.classes.renamed.emit(1, "Nuclei")
+    again = another(name="under another name")
+    assert "were kept" in again.offers.current.text
+    _answer(qtbot, again, "Go on")
+    scribbles = again.layer_panel.chosen_scribbles()
+    np.testing.assert_array_equal(scribbles.data, dock.layer_panel.chosen_scribbles().data)
+    assert [c.name for c in again.session.classes] == ["Background", "Nuclei"]
+    assert scribbles.mode == "paint"
+
+
+def test_another_image_of_the_same_name_is_offered_nothing(dock, another):
+    again = another(shape=(32, 41))
+    assert again.offers.current is None
+
+
+def test_an_image_that_is_painted_on_already_is_offered_nothing(dock, make_dock, viewer):
+    assert dock.offers.current is None
+
+
+def test_who_starts_afresh_does_not_lose_what_was_kept(dock, another, qtbot, paint):
+    before = np.array(dock.layer_panel.chosen_scribbles().data)
+    again = another()
+    _answer(qtbot, again, "afresh")
+    _click(qtbot, again.layer_panel.new_button)
+    assert _kept(again).scribbles.labels().any()  # an empty layer replaces nothing
+    paint(again.layer_panel.chosen_scribbles(), 2, row=3)
+    home = again.keeper.autosave.folder / fingerprint(again.layer_panel.chosen_image().data)
+    aside = read_session(home / "strokes.before.msseg")
+    np.testing.assert_array_equal(aside.scribbles.labels(), before)
+
+
+def test_the_last_good_model_is_kept_and_gone_on_with(dock, another, qtbot, workers):
+    _click(qtbot, dock.train_panel.train_button)
+    workers[0].state(SessionState.TRAINING)
+    workers[0].state(SessionState.PAUSED)
+    path = workers[0].of(KeepModel)[-1].path
+    with open(path, "wb") as file:  # as the worker does
+        file.write(b"weights")
+    again = another()
+    _answer(qtbot, again, "Go on")
+    _click(qtbot, again.train_panel.train_button)
+    start = workers[1].start
+    assert (start.keep_model, start.model_path) == (True, path)
+
+
+def test_reset_forgets_the_kept_model_too(dock, qtbot, workers):
+    dock.session.model_path = "/somewhere"
+    _click(qtbot, dock.train_panel.reset_button)
+    _click(qtbot, dock.train_panel.train_button)
+    assert (workers[0].start.keep_model, workers[0].start.model_path) == (False, "")
+
+
+def test_a_session_is_saved_with_its_newest_model_and_opened_onto_its_image(
+    dock, another, qtbot, workers, tmp_path
+):
+    _click(qtbot, dock.train_panel.train_button)
+    workers[0].state(SessionState.TRAINING)
+    panel = dock.layer_panel
+    dock.files.save(tmp_path / "mine", panel.chosen_image(), panel.chosen_scribbles())
+    ask = workers[0].of(KeepModel)[-1]
+    with open(ask.path, "wb") as file:
+        file.write(b"newest weights")
+    workers[0].say(ModelKept(session=ask.session, generation=1, path=ask.path))
+    saved = read_session(tmp_path / "mine.msseg")
+    assert saved.model == b"newest weights"
+    again = another()
+    scribbles = again.files.open(tmp_path / "mine.msseg")
+    np.testing.assert_array_equal(scribbles.data, panel.chosen_scribbles().data)
+    assert again.session.model_path
+
+
+def test_a_session_without_a_model_is_saved_at_once(dock, tmp_path):
+    panel = dock.layer_panel
+    dock.files.save(tmp_path / "mine.msseg", panel.chosen_image(), panel.chosen_scribbles())
+    assert read_session(tmp_path / "mine.msseg").model is None
+
+
+def test_a_session_whose_image_is_not_open_says_so(dock, make_dock, tmp_path, warnings, qtbot):
+    panel = dock.layer_panel
+    dock.files.save(tmp_path / "mine.msseg", panel.chosen_image(), panel.chosen_scribbles())
+    empty = make_dock(ViewerModel())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(tmp_path / "mine.msseg"), ""))
+        _click(qtbot, empty.export_panel.open_button)
+    assert "open the image 'cells' first" in warnings[-1].lower()
+
+
+def test_a_damaged_session_file_is_one_line(dock, tmp_path, warnings, qtbot, monkeypatch):
+    path = tmp_path / "broken.msseg"
+    path.write_bytes(b"PK\x03\x04 nonsense")
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
+    _click(qtbot, dock.export_panel.open_button)
+    assert len(warnings) == 1
+    assert "\n" not in warnings[0]
+
+
+def test_a_disk_that_cannot_be_written_to_is_told_of_and_painting_goes_on(
+    viewer,
+    make_dock,
+    add_image,
+    add_scribbles,
+    paint,
+    warnings,
+    tmp_path,
+    monkeypatch,
+    settled,
+    qtbot,
+):
+    blocked = tmp_path / "a file"
+    blocked.write_text("in the way")
+    monkeypatch.setenv("NAPARI_MSSEG_DATA", str(blocked))
+    scribbles = add_scribbles(viewer, add_image(viewer))
+    make_dock(viewer)
+    for row in (20, 22, 24):
+        paint(scribbles, 2, row=row)
+    qtbot.waitUntil(lambda: bool(warnings), timeout=5000)
+    assert len([w for w in warnings if "cannot be kept" in w]) == 1
+    assert scribbles.data[24].any()
+
+
+def test_strokes_on_a_lazy_image_are_kept_and_trained_on(
+    viewer, make_dock, workers, qtbot, warnings, paint
+):
+    da = pytest.importorskip("dask.array")
+    pixels = np.random.default_rng(0).integers(0, 255, (32, 40)).astype(np.uint8)
+    image = viewer.add_image(da.from_array(pixels, chunks=16), name="lazy")
+    dock = make_dock(viewer)
+    _click(qtbot, dock.layer_panel.new_button)
+    scribbles = dock.layer_panel.chosen_scribbles()
+    for label in (1, 2):
+        paint(scribbles, label)
+    qtbot.waitUntil(lambda: _kept(dock, Image(pixels)) is not None, timeout=5000)
+    _click(qtbot, dock.train_panel.train_button)
+    qtbot.waitUntil(lambda: bool(workers[0].of(StartSession)), timeout=5000)
+    assert workers[0].start.image.shape == layers.spatial_shape(image)
+
+
+def test_a_lazy_image_that_cannot_be_read_fails_in_words(
+    viewer, make_dock, workers, qtbot, warnings, paint
+):
+    da = pytest.importorskip("dask.array")
+
+    def broken(block):
+        if block.size:  # dask tries it on nothing first
+            raise OSError("the server is gone")
+        return block
+
+    pixels = da.zeros((32, 40), chunks=16, dtype=np.uint8).map_blocks(broken, dtype=np.uint8)
+    image = Image(np.zeros((32, 40), np.uint8), name="lazy")
+    viewer.add_layer(image)
+    dock = make_dock(viewer)
+    _click(qtbot, dock.layer_panel.new_button)
+    for label in (1, 2):
+        paint(dock.layer_panel.chosen_scribbles(), label)
+    image._data = pixels
+    _click(qtbot, dock.train_panel.train_button)
+    qtbot.waitUntil(lambda: bool(warnings), timeout=5000)
+    assert "the server is gone" in warnings[-1]
+    assert dock.train_panel.train_button.isEnabled()
