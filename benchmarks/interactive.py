@@ -65,7 +65,17 @@ S2L_CODE = (
 )
 """Modules that what is trained depends on as well."""
 OWN_CODE = (
-    *(*S2L_CODE, "answers", "boundaries", "checkpoint", "guidance", "guide", "instant"),
+    *(
+        *S2L_CODE,
+        "answers",
+        "blocks",
+        "boundaries",
+        "checkpoint",
+        "guidance",
+        "guide",
+        "guided",
+        "instant",
+    ),
     *("mailbox", "mixture", "pixel_classifiers", "session"),
 )
 """Modules that our answers depend on as well."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,3 +97,11 @@ def scene() -> Callable[..., Scene]:
 def quick_config() -> Callable[..., SessionConfig]:
     """Make a fast session configuration: ``quick_config(3, train={...}, s2l={...}, seed=1)``."""
     return _quick_config
+
+
+@pytest.fixture(autouse=True)
+def data_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Settings and kept strokes of a test are its own, not the user's."""
+    folder = tmp_path_factory.mktemp("data")
+    monkeypatch.setenv("NAPARI_MSSEG_DATA", str(folder))
+    return folder

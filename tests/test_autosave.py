@@ -35,8 +35,8 @@ def key(i: int) -> str:
 
 
 def strokes(n: int) -> ScribbleSnapshot:
-    """The first n pixels of an image, as if they had been painted one after the other."""
-    return ScribbleSnapshot((100, 100), np.arange(n), np.arange(n, dtype=np.uint8) % 3)
+    """The first n rows of an image, as if they had been painted one after the other."""
+    return ScribbleSnapshot((9999, 300), np.arange(300 * n), np.arange(300 * n).astype("u1") % 3)
 
 
 def session(n: int = 5, image: int = 0, **changes: object) -> SavedSession:
@@ -47,7 +47,7 @@ def session(n: int = 5, image: int = 0, **changes: object) -> SavedSession:
 def count(saved: SavedSession | None) -> int:
     """How much was painted; also checks that it is what somebody painted."""
     assert saved is not None
-    n = len(saved.scribbles.indices)
+    n = len(saved.scribbles.indices) // 300
     assert saved.scribbles.same_strokes(strokes(n))
     return n
 
@@ -149,7 +149,20 @@ def test_forgotten_strokes_and_models_are_gone(autosave):
     assert count(autosave.find(key(0))) == 3
 
 
-@pytest.mark.parametrize("call", ["find", "forget", "model_path"])
+def test_strokes_that_were_set_aside_are_not_offered_but_stay(autosave):
+    keep(autosave, session(5))
+    autosave.model_path(key(0)).write_bytes(b"weights")
+    before = (autosave.folder / key(0) / "strokes.msseg").read_bytes()
+    autosave.set_aside(key(0))
+    assert autosave.find(key(0)) is None
+    keep(autosave, session(1))
+    assert count(autosave.find(key(0))) == 1
+    contents = {path.read_bytes() for path in (autosave.folder / key(0)).iterdir()}
+    assert {before, b"weights"} < contents
+    autosave.set_aside(key(1))  # where nothing was kept
+
+
+@pytest.mark.parametrize("call", ["find", "forget", "model_path", "set_aside"])
 def test_what_is_no_fingerprint_names_no_folder(autosave, call):
     with pytest.raises(InputError, match="fingerprint"):
         getattr(autosave, call)("../..")
@@ -372,7 +385,7 @@ def test_of_too_many_sessions_the_oldest_go(autosave, old, monkeypatch):
 
 
 def test_of_too_many_bytes_the_oldest_go_even_if_they_are_small(autosave, old, monkeypatch):
-    monkeypatch.setattr(autosave_module, "MAX_BYTES", 50_000)
+    monkeypatch.setattr(autosave_module, "MAX_BYTES", 60_000)
     for image, hours, size in ((1, 9, 1), (2, 5, 40_000), (3, 2, 30_000), (4, 1, 1)):
         old(image, hours, size)
     keep(autosave, session(image=5))
@@ -446,7 +459,8 @@ folder, key, name, most, wait = sys.argv[1:]
 autosave = Autosave(Path(folder))
 sys.stdin.readline()
 for n in range(1, int(most) + 1):
-    strokes = ScribbleSnapshot((100, 100), np.arange(n), np.arange(n, dtype=np.uint8) % 3)
+    pixels = np.arange(300 * n)
+    strokes = ScribbleSnapshot((9999, 300), pixels, pixels.astype("u1") % 3)
     saved = SavedSession(name, "", key, ClassTable.default(), strokes, "2025")
     if autosave.keep(saved, float(wait)):
         print(n, flush=True)
@@ -485,8 +499,8 @@ def test_kill_9_at_any_moment_loses_no_stroke_that_was_kept(tmp_path, errors):
     try:
         for i, painter in enumerate(painters):
             tell(painter)
-            printed = [int(painter.stdout.readline()) for _ in range(moments.randint(1, 60))]
-            for _ in range(moments.randint(0, 20_000)):  # so that it is not always at a line's end
+            printed = [int(painter.stdout.readline()) for _ in range(moments.randint(1, 20))]
+            for _ in range(moments.randint(0, 100_000)):  # not always at the end of a line
                 pass
             printed += kill(painter)
             found = Autosave(tmp_path, errors.append).find(key(0))

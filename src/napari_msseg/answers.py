@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +74,8 @@ class Answers:
         self._instant: InstantClassifier | None = None
         self._unvoted: list[Region] = []
         self._sweep: list[Region] = []
+        self.interrupted: Callable[[], bool] = lambda: False
+        """Whether something more urgent has come up than the turn that is taken."""
         self.view: Region | None = None
         """What the user looks at: its parts have their turn first."""
 
@@ -106,9 +109,14 @@ class Answers:
         """Return what is to be predicted now: as much of the sweep as a turn affords.
 
         Before a further sweep the instant classifiers learn from their own answer, a few times.
+
+        Raises
+        ------
+        Interrupted
+            If something more urgent came up.
         """
         if not self._sweep:
-            learns = self._instant is not None and self._instant.refine()
+            learns = self._instant is not None and self._instant.refine(self.interrupted)
             self.restart(vote=learns)
         taken: list[Region] = []
         pixels = 0
@@ -146,10 +154,18 @@ class Answers:
         return not self._sweep
 
     def predict(self, region: Region, ask_network: bool = True) -> Answer | None:
-        """Let whoever has not voted on a part vote, then the network; None if not finite."""
+        """Let whoever has not voted on a part vote, then the network; None if not finite.
+
+        Raises
+        ------
+        Interrupted
+            If something more urgent came up before the instant classifiers were through. Without
+            the network somebody waits for it, and nothing is more urgent.
+        """
         probabilities = None
         if self._instant is not None and (region in self._unvoted or not ask_network):
-            vote = torch.from_numpy(self._instant.predict(region))
+            interrupted = {"interrupted": self.interrupted} if ask_network else {}
+            vote = torch.from_numpy(self._instant.predict(region, **interrupted))
             probabilities = self._trainer.pseudo_labels.vote(region, vote)
             if region in self._unvoted:
                 self._unvoted.remove(region)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from napari_msseg.config import ModelConfig, from_mapping, to_mapping
 from napari_msseg.errors import InputError
-from napari_msseg.io.atomic import atomic_path
 from napari_msseg.model import MSNet
 
 FORMAT = "napari-msseg model 1"
@@ -65,6 +64,9 @@ class Checkpoint:
         if self.certainty:
             metadata["certainty"] = json.dumps(self.certainty)
         weights = {k: v.contiguous() for k, v in self.weights.items()}
+        # here: it brings all formats along, and a worker that starts has no use for them
+        from napari_msseg.io.atomic import atomic_path
+
         with atomic_path(Path(path)) as temporary:
             temporary.write_bytes(safetensors.torch.save(weights, metadata))
 

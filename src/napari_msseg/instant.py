@@ -118,9 +118,8 @@ class InstantClassifier:
             return
         same_image = before is not None and before._blocks is self._blocks
         known = before._sample if before is not None and same_image else ()
-        self._sample: Sequence[Region] = self._blocks.sample(
-            SAMPLE_PIXELS, self._rng, painted, known
-        )
+        self._sample: list[Region]
+        self._sample = self._blocks.sample(SAMPLE_PIXELS, self._rng, painted, known)
         self._agreement = EdgeAgreement(
             self._blocks.ranks(self._sample),
             [self._strokes[block] for block in self._sample],
@@ -186,8 +185,11 @@ class InstantClassifier:
         mixed = asked.mixture.probabilities(asked.members(region))
         if asked._guided is None:
             return mixed
-        has_a_say = asked._with_guide.weights[1] > 0  # its half second is spared otherwise
-        guided = asked._ask_guide(region, asked._guided) if has_a_say else mixed
+        if asked._with_guide.weights[1] > 0:
+            guided = asked._ask_guide(region, asked._guided)
+        else:  # it has no say, and its half second is spared
+            guided = np.zeros_like(mixed)
+            guided[self._fits[0].classes] = 1
         return asked._with_guide.probabilities(np.stack([mixed, guided]))
 
     def votes(self, region: Region) -> Floats:
@@ -235,10 +237,9 @@ class InstantClassifier:
             answer[block] = decide(mixed, pixels, CERTAINTY, self._strokes[block])
         known = np.flatnonzero(answer != IGNORED_CLASS)
         features, classes = self._learnable(answer, known, self._sample)
-        stroked, stroked_classes = self._stroked
-        both = Features.concatenated([stroked, features])
+        both = Features.concatenated([self._stroked[0], features])
         self._go_on()
-        fit = self._fit(both, np.concatenate([stroked_classes, classes]))
+        fit = self._fit(both, np.concatenate([self._stroked[1], classes]))
         self._rounds += 1
         self._fits = {0: self._fits[0], self._rounds: fit}
         self._memory.forget(self._rounds)  # of an attempt that was left
@@ -255,8 +256,7 @@ class InstantClassifier:
     ) -> tuple[Features, npt.NDArray[np.integer]]:
         """Draw up to `SAMPLES_PER_CLASS` pixels of every class; return features and classes.
 
-        `known` are the flat positions, ascending, of the pixels of `classes` that have one, and
-        `blocks` hold all of them.
+        `known` are flat positions of the pixels that have a class; `blocks` hold all of them.
         """
         chosen = np.zeros(classes.shape, bool)
         of_known = classes.ravel()[known]

@@ -37,6 +37,11 @@ class Mailbox:
         """Whether there are scribbles to take."""
         return self._scribbles is not None
 
+    @property
+    def has_mail(self) -> bool:
+        """Whether there are scribbles or requests to take, or an end."""
+        return self._scribbles is not None or bool(self._requests) or self._stopped
+
     def put(self, scribbles: ScribbleSnapshot) -> None:
         """Leave new scribbles, in place of older ones that were not taken."""
         with self._changed:

@@ -35,6 +35,7 @@ from napari_msseg.events import (
 from napari_msseg.guide import Guide, shipped_guide
 from napari_msseg.held_out import held_out
 from napari_msseg.insight import draw_maps, find_spots, score_event
+from napari_msseg.instant import Interrupted
 from napari_msseg.mailbox import Mailbox
 from napari_msseg.preprocessing import normalise
 from napari_msseg.resources import Resources, is_out_of_memory, release_cached_memory
@@ -106,6 +107,7 @@ class Session:
         self._extra_loss = extra_loss
         self._guide = guide
         self._maps = ShowMaps(session=number)
+        self._is_answering = True
         self._mailbox = Mailbox()
         self._trainer: Trainer | None = None
         train = self.config.train
@@ -151,6 +153,16 @@ class Session:
     def unheard(self) -> list[KeepModel]:
         """Return the wishes for a model file that came too late to be done by the session."""
         return [r for r in self._mailbox.take_requests() if isinstance(r, KeepModel)]
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether somebody waits for what comes next: a first answer, or one to new strokes."""
+        return self._mailbox.has_mail or self._is_answering
+
+    def wait(self) -> None:
+        """Block while there is nothing to do: paused, or without strokes to learn from."""
+        if self.state in (SessionState.PAUSED, SessionState.WAITING):
+            self._mailbox.wait(paused=self.state is SessionState.PAUSED)
 
     def pause(self) -> None:
         """Stop training after the running step; weights and prediction stay."""
@@ -200,11 +212,11 @@ class Session:
         while not self._mailbox.stopped:
             yield from self._take_mail()
             if self.state is not SessionState.TRAINING:
-                self._mailbox.wait(paused=self.state is SessionState.PAUSED)
+                self.wait()
                 continue
             yield from self._train_step()
             if self._progress >= 1:
-                yield from self._predict_all()
+                yield from self._predict_all(at_last=True)
                 yield self._enter(SessionState.FINISHED)
                 return
             if self._prediction_is_due():
@@ -212,7 +224,7 @@ class Session:
             if self._score_is_due():
                 yield from self._score_strokes()
             if self._should_rest():
-                yield from self._predict_all()
+                yield from self._predict_all(at_last=False)
                 self._resting = not self._mailbox.has_scribbles
         yield self._enter(SessionState.STOPPED)
 
@@ -251,8 +263,13 @@ class Session:
             self.config.thresholds,
             self._load_guide(),
         )
+        self._answers.interrupted = self._is_interrupted
         yield self._enter(SessionState.TRAINING)
         yield from self._use_scribbles()
+
+    def _is_interrupted(self) -> bool:
+        """Whether something waits that must not wait for long."""
+        return self._mailbox.has_scribbles or self._mailbox.stopped
 
     def _load_guide(self) -> Guide | None:
         if not (self.config.instant and self.config.warm_start):
@@ -264,14 +281,16 @@ class Session:
         """Train on the scribbles of now; who needs no training answers them at once."""
         trainer, answers = self._require_trainer(), self._answers
         yield from self._with_memory(lambda: trainer.set_scribbles(self.scribbles))
+        self._is_answering = True
         answers.use(self.scribbles)
-        if not answers.has_instant:
-            return
         glance = answers.glance()
-        if glance is not None:  # what is on the screen first, the rest between steps
+        if not answers.has_instant:
+            pass
+        elif glance is not None:  # what is on the screen first, the rest between steps
             yield from self._predict_region(glance, last=False, ask_network=False)
         else:
             yield from self._predict_some(ask_network=False)
+        self._is_answering = False
 
     def _without_invalid(self, scribbles: ScribbleSnapshot) -> ScribbleSnapshot:
         """Leave out strokes on pixels that have no finite value."""
@@ -360,7 +379,7 @@ class Session:
             self._require_trainer().n_classes,
             seed=self.config.seed,
             threads=torch.get_num_threads(),
-            interrupted=lambda: self._mailbox.has_scribbles or self._mailbox.stopped,
+            interrupted=self._is_interrupted,
         )
         if score is not None:
             self._scored = self.scribbles.generation
@@ -378,22 +397,29 @@ class Session:
         )
 
     def _predict_some(self, ask_network: bool = True) -> Iterator[Event]:
-        """Go on covering the image, for as many pixels as a turn affords."""
-        regions = self._answers.turn()
-        for i, region in enumerate(regions):
-            if self._mailbox.stopped:
-                return
-            if self._mailbox.has_scribbles and i:  # they are answered first
-                self._answers.put_back(regions[i:])
-                return
-            last = self._answers.sweep_is_over and region is regions[-1]
-            yield from self._predict_region(region, last, ask_network)
+        """Go on covering the image, for as many pixels as a turn affords.
 
-    def _predict_all(self) -> Iterator[Event]:
-        """Cover the whole image with the weights of now."""
+        New strokes cut a turn short: they are answered first.
+        """
+        regions: list[Region] = []
+        try:
+            regions = self._answers.turn()
+            while regions:
+                if self._answers.interrupted():
+                    raise Interrupted
+                last = self._answers.sweep_is_over and len(regions) == 1
+                yield from self._predict_region(regions[0], last, ask_network)
+                regions.pop(0)
+        except Interrupted:
+            self._answers.put_back(regions)
+
+    def _predict_all(self, at_last: bool) -> Iterator[Event]:
+        """Cover the whole image with the weights of now; unless at last, strokes cut it short."""
+        if at_last:
+            self._answers.interrupted = lambda: self._mailbox.stopped
         self._answers.restart()
         yield from self._predict_some()
-        while not (self._answers.sweep_is_over or self._mailbox.stopped):
+        while not (self._answers.sweep_is_over or self._answers.interrupted()):
             yield from self._predict_some()
 
     def _predict_region(

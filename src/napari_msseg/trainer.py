@@ -80,6 +80,7 @@ class Trainer:
         self.resources = resources
         self.extra_loss = extra_loss
         self.steps = 0
+        self._rate = config.learning_rate
         self._rng = np.random.default_rng(seed)
         self._generator = torch.Generator().manual_seed(seed)
         self.absent: tuple[int, ...] = ()
@@ -152,16 +153,21 @@ class Trainer:
         self._loss = Scribble2LabelLoss(
             self.config.s2l, c.channels, c.embedding_dim, self._spacing
         ).to(device)
-        parameters = [*self.model.parameters(), *self._loss.parameters()]
-        self._optimiser = torch.optim.AdamW(
-            parameters, lr=self.config.learning_rate, weight_decay=self.config.weight_decay
-        )
+        self._optimiser: torch.optim.Optimizer | None = None
         self._average = averaged(self.model, self.config.average_decay)
         self.pseudo_labels = PseudoLabels(
             c.n_classes, self._padded_shape, self.config.s2l.ensemble_alpha, device
         )
         self.pseudo_labels.leave_out(self.absent)
         self._last_good = self._copy_weights()
+
+    def _begin_to_optimise(self) -> torch.optim.Optimizer:
+        """Return a new optimiser. Late: torch takes a second to load what one needs."""
+        c = self.config
+        return torch.optim.AdamW(self._trained(), lr=c.learning_rate, weight_decay=c.weight_decay)
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [*self.model.parameters(), *self._loss.parameters()]
 
     @property
     def _averaged_model(self) -> MSNet:
@@ -173,8 +179,7 @@ class Trainer:
         A session without a budget never calls this and keeps its learning rate.
         """
         left = (1.0 - fraction) / self.config.decay_fraction
-        for group in self._optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * min(1.0, max(0.0, left))
+        self._rate = self.config.learning_rate * min(1.0, max(0.0, left))
 
     # ------------------------------------------------------------------- step
 
@@ -187,15 +192,17 @@ class Trainer:
         total = self._loss.total(terms)
         if self.extra_loss is not None:
             total = total + self.extra_loss(logits.float(), image)
-        self._optimiser.zero_grad()
+        optimiser = self._optimiser = self._optimiser or self._begin_to_optimise()
+        for group in optimiser.param_groups:
+            group["lr"] = self._rate
+        optimiser.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
-        parameters = [*self.model.parameters(), *self._loss.parameters()]
-        norm = nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM)
+        norm = nn.utils.clip_grad_norm_(self._trained(), GRADIENT_NORM)
         self.steps += 1
         if not bool(torch.isfinite(total) & torch.isfinite(norm)):
-            self._roll_back()
+            self._roll_back(optimiser)
             return None
-        self._optimiser.step()
+        optimiser.step()
         self._average.update_parameters(self.model)
         return StepLosses(*(float(t.detach()) for t in (total, *terms)))
 
@@ -234,11 +241,11 @@ class Trainer:
         trained = (self.model, self._loss)
         return [{k: v.detach().clone() for k, v in m.state_dict().items()} for m in trained]
 
-    def _roll_back(self) -> None:
+    def _roll_back(self, optimiser: torch.optim.Optimizer) -> None:
         """Return to the last weights that predicted finite numbers."""
         for module, weights in zip((self.model, self._loss), self._last_good, strict=True):
             module.load_state_dict(weights)
-        self._optimiser.state.clear()
+        optimiser.state.clear()
 
     # ------------------------------------------------------------- prediction
 

@@ -1,4 +1,4 @@
-"""The worker process: ``python -m napari_msseg.worker``.
+"""The worker process, which `worker_main` starts.
 
 Reads commands from standard input and writes replies to standard output, as in `wire`. One
 thread reads; the main thread runs sessions. It ends when its input ends, so it never outlives
@@ -7,13 +7,13 @@ the process that started it.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import queue
 import sys
 import threading
 import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -37,16 +37,15 @@ from napari_msseg.commands import (
 from napari_msseg.config import ModelConfig, Scribble2LabelConfig, TrainConfig
 from napari_msseg.devices import choose_device, describe, live_threads
 from napari_msseg.errors import InputError
-from napari_msseg.events import Failed, ModelKept, Notice, SessionState, StateChanged
+from napari_msseg.events import Event, Failed, ModelKept, Notice, SessionState, StateChanged
 from napari_msseg.resources import Resources
+from napari_msseg.scheduling import TwoSpeeds, be_nice
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.session import Session
 from napari_msseg.trainer import Trainer
 from napari_msseg.volume import Volume
 from napari_msseg.wire import Codec
 
-NICENESS = 10
-"""The GUI comes first."""
 FIRST_COMMAND_SECONDS = 0.05
 """What the reading thread needs to find a command that lies in the pipe already."""
 
@@ -68,6 +67,7 @@ class Worker:
         self._newest = -1
         self._is_over = True
         self._early: list[Any] = []
+        self._speeds = TwoSpeeds()
         self._session: Session | None = None
         self._model: Checkpoint | None = None
 
@@ -78,9 +78,8 @@ class Worker:
         torch.set_num_threads(live_threads())
         # Who has pressed Train already does not wait for a rehearsal.
         if not self._has_work.wait(FIRST_COMMAND_SECONDS):
-            warm_up()
+            warm_up(self._has_work.is_set)
         self._reply(WorkerReady(devices=available_devices(), description=describe(choose_device())))
-        give_way()
         while True:
             job = self._waiting.get()
             if isinstance(job, KeepModel):
@@ -142,7 +141,7 @@ class Worker:
                 self._early = []
             for command in self._early:
                 tell(session, command)
-        for event in session.run():
+        for event in self._events_of(session):
             self._reply(event)
         self._model = session.checkpoint() or self._model
         with self._lock:
@@ -151,6 +150,16 @@ class Worker:
             late = session.unheard() if self._is_over else []
         for command in late:
             self._keep(command)
+
+    def _events_of(self, session: Session) -> Iterator[Event]:
+        """Run a session, each part of it at the speed that it deserves."""
+        events = session.run()
+        while True:
+            session.wait()  # here, so that whoever is woken by a stroke is quick
+            event = self._speeds.do(lambda: next(events, None), session.is_urgent)
+            if event is None:
+                return
+            yield event
 
     def _keep(self, command: KeepModel) -> None:
         error = keep_model(self._model, command.path)
@@ -226,8 +235,11 @@ def available_devices() -> tuple[str, ...]:
     return ("auto", *cuda, *mps, "cpu")
 
 
-def warm_up() -> None:
-    """Take one small step, so that the first real one does not pay for torch's set-up."""
+def warm_up(enough: Callable[[], bool] = lambda: False) -> None:
+    """Predict and take one small step, so that the first real ones do not pay for the set-up.
+
+    Given up between the two where somebody has come meanwhile.
+    """
     image = np.zeros((1, 128, 128), np.float32)
     scribbles = ScribbleSnapshot.from_labels(np.tile([[1, 2]], (128, 64)).astype(np.uint8))
     resources = Resources(choose_device(), 1, (128, 128))
@@ -239,27 +251,10 @@ def warm_up() -> None:
         resources,
         0,
     )
-    trainer.step()
     trainer.predict(trainer.regions()[0])
+    if not enough():
+        trainer.step()
     trainer.release()
-
-
-def be_nice() -> None:
-    """Run at a lower priority than the GUI."""
-    with contextlib.suppress(OSError, AttributeError):  # no such call on Windows
-        os.nice(NICENESS)
-
-
-def give_way() -> None:
-    """Run only when nobody else wants to, so that the event loop stays as quiet as without us.
-
-    Linux only. Not from the start, or a viewer that is still drawing itself would hold up the
-    imports; and not on a machine that is busy already, where it would starve.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # no such call, or not allowed
-        if os.getloadavg()[0] < (os.cpu_count() or 1):
-            for task in Path("/proc/self/task").iterdir():  # the policy belongs to each thread
-                os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
 
 
 def main() -> None:
@@ -277,7 +272,3 @@ def main() -> None:
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -51,14 +51,6 @@ def nothing_is_left(monkeypatch_early: pytest.MonkeyPatch) -> Iterator[None]:
     assert left == []
 
 
-@pytest.fixture(autouse=True)
-def data_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Settings and kept strokes of a test are its own."""
-    folder = tmp_path_factory.mktemp("data")
-    monkeypatch.setenv("NAPARI_MSSEG_DATA", str(folder))
-    return folder
-
-
 @pytest.fixture
 def monkeypatch_early() -> Iterator[pytest.MonkeyPatch]:
     """Undone after everything that the test itself patches."""

@@ -394,7 +394,7 @@ PRINTING = """
 import os, sys
 import napari_msseg.worker as worker
 
-def chatty():
+def chatty(enough=None):
     print("Downloading weights: 100%")
     os.write(1, b"from a library written in C\\n")
     os.system("echo from a child")

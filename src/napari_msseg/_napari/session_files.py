@@ -15,6 +15,7 @@ from napari_msseg._napari.keeper import Keeper
 from napari_msseg._napari.live import LiveSession
 from napari_msseg.errors import InputError
 from napari_msseg.events import Event, ModelKept, SessionState
+from napari_msseg.io.atomic import atomic_path
 from napari_msseg.saved_session import SavedSession, read_session, write_session
 
 KEEP_MODEL_MS = 20_000
@@ -130,7 +131,8 @@ class SessionFiles:
         self._session.viewer.add_layer(scribbles)
         model = self._keeper.model_path(image)
         if model is not None and saved.model is not None:
-            model.write_bytes(saved.model)
+            with atomic_path(model) as temporary:
+                temporary.write_bytes(saved.model)
         if image is not self._session.image or saved.model is not None:
             self._session.forget_model()
         self._session.model_path = str(model) if model is not None and model.is_file() else ""

@@ -36,7 +36,7 @@ class WorkerClient:
         Is given the exit code and the last lines of standard error when the worker is gone;
         not called after `close`.
     command : list of str, optional
-        What to start instead of ``python -m napari_msseg.worker`` (later: over ssh).
+        What to start instead of ``python -m napari_msseg.worker_main`` (later: over ssh).
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class WorkerClient:
         # -P: a file of the user's in the working directory must not pose as a module.
         # Not multiprocessing: its spawn runs an unguarded user script a second time.
         self.process = subprocess.Popen(
-            command or [sys.executable, "-P", "-m", "napari_msseg.worker"],
+            command or [sys.executable, "-P", "-m", "napari_msseg.worker_main"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

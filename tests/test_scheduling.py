@@ -1,0 +1,77 @@
+"""Quiet work gives way, urgent work does not, and nothing starves for good."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+import pytest
+
+from napari_msseg.scheduling import HELPED_SECONDS, MEASURED_SECONDS, TwoSpeeds
+
+
+class Clocks:
+    """A wall and a processor that a test moves."""
+
+    def __init__(self):
+        self.wall = self.processor = 0.0
+
+    def work(self, wall, processor):
+        def do():
+            self.wall += wall
+            self.processor += processor
+            return threading.current_thread().name
+
+        return do
+
+
+@pytest.fixture
+def clocks():
+    return Clocks()
+
+
+@pytest.fixture
+def speeds(clocks):
+    speeds = TwoSpeeds(lambda: clocks.wall, lambda: clocks.processor)
+    yield speeds
+    speeds.close()
+
+
+def test_urgent_work_is_done_here_and_quiet_work_elsewhere(speeds, clocks):
+    here = threading.current_thread().name
+    assert speeds.do(clocks.work(0, 0), urgent=True) == here
+    assert speeds.do(clocks.work(0, 0), urgent=False) != here
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="idle scheduling is Linux's")
+def test_quiet_work_runs_when_nobody_else_wants_to_and_urgent_work_as_before(speeds):
+    def policy():
+        return os.sched_getscheduler(threading.get_native_id())
+
+    assert speeds.do(policy, urgent=False) == os.SCHED_IDLE
+    assert speeds.do(policy, urgent=True) == policy() != os.SCHED_IDLE
+
+
+def test_quiet_work_that_gets_no_processor_is_helped_for_a_while(speeds, clocks):
+    here = threading.current_thread().name
+    speeds.do(clocks.work(MEASURED_SECONDS, 0.1), urgent=False)
+    assert speeds.is_helped
+    assert speeds.do(clocks.work(HELPED_SECONDS, 0.1), urgent=False) == here
+    assert not speeds.is_helped
+    assert speeds.do(clocks.work(0, 0), urgent=False) != here
+
+
+def test_quiet_work_that_gets_its_share_goes_on_giving_way(speeds, clocks):
+    for _ in range(5):
+        speeds.do(clocks.work(MEASURED_SECONDS, MEASURED_SECONDS / 2), urgent=False)
+    assert not speeds.is_helped
+
+
+@pytest.mark.parametrize("urgent", [False, True])
+def test_what_work_raises_passes(speeds, urgent):
+    def fail():
+        raise ValueError("so it is")
+
+    with pytest.raises(ValueError, match="so it is"):
+        speeds.do(fail, urgent)
