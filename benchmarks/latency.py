@@ -25,6 +25,11 @@ from benchmarks.record import Record
 from benchmarks.window import Painter, Screen, spin, wait, watch
 
 WINDOW = (1300, 850)
+SIZES = ("width", "height")
+LENGTH = 0.02
+"""Of a stroke, as a share of the canvas."""
+RIGHT = 0.95
+"""Share of the pixels under a stroke that are of its class."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +108,9 @@ def measure(scene: Scene, options: argparse.Namespace) -> dict[str, Any]:
     if options.minutes:
         found["memory_mb"] = _memory(viewer, widget, scribbles, options.minutes)
     found["stop_seconds"] = _stop(widget)
-    if len(scene.shape) == 2:
-        found["forest"] = _forest(viewer, image, scribbles, widget)
     found["torch_in_gui"] = "torch" in sys.modules
+    if len(scene.shape) == 2:
+        found["forest"] = _forest(viewer, image, scribbles)
     viewer.close()
     del viewer, widget
     wait(0.5)
@@ -177,15 +182,35 @@ def _strokes(viewer: Any, widget: Any, scribbles: Any, n: int) -> list[float]:
     seconds = []
     wait(3.0)  # whatever the strokes before have asked for
     for i in range(n):
-        painter = Painter(viewer, scribbles, label=1 + i % 2)
+        label = 1 + i % 2
+        painter = Painter(viewer, scribbles, label=label)
         wanted = session._generation + 1
-        released = painter.stroke(rng.uniform(0.3, 0.7), rng.uniform(0.3, 0.7))
+        released = painter.stroke(*_place(viewer, session.image, label, rng), LENGTH)
         wait(0.01)
         screen.expect(wanted)
         spin(lambda: screen.drawn is not None, 60.0)
         seconds.append(float("nan") if screen.drawn is None else screen.drawn - released)
         wait(rng.uniform(0.3, 2.0))
     return seconds
+
+
+def _place(viewer: Any, image: Any, label: int, rng: random.Random) -> tuple[float, float]:
+    """Return where on the canvas (x, y: 0 … 1) a stroke of a label is right, as a user paints."""
+    from napari_msseg._napari import layers
+
+    width, height = (float(getattr(viewer.window._qt_viewer.canvas.native, n)()) for n in SIZES)
+    camera = layers.camera_of(viewer)
+    plane = np.asarray(image.data)[layers.step_of(viewer, image)[:-2]]
+    bright = plane > 0.5
+    for _ in range(10_000):
+        x, y = rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.8)
+        row = round(camera.center[-2] + (y - 0.5) * height / camera.zoom)
+        first = round(camera.center[-1] + (x - 0.5) * width / camera.zoom)
+        last = round(first + LENGTH * width / camera.zoom)
+        inside = 8 <= row < plane.shape[0] - 8 and first >= 8 and last < plane.shape[1] - 8
+        if inside and (bright[row - 3 : row + 4, first:last] == (label == 2)).mean() > RIGHT:
+            return x, y
+    raise RuntimeError("nowhere to paint")
 
 
 def _memory(viewer: Any, widget: Any, scribbles: Any, minutes: float) -> list[float]:
@@ -202,7 +227,7 @@ def _memory(viewer: Any, widget: Any, scribbles: Any, minutes: float) -> list[fl
         action: Callable[[], object] = rng.choice(
             (
                 scribbles.undo,
-                lambda: widget.look_panel.uncertainty.toggle(),
+                widget.look_panel.uncertainty.toggle,
                 widget.navigator.next,
                 viewer.reset_view,
                 lambda: None,
@@ -222,12 +247,12 @@ def _stop(widget: Any) -> float:
     return time.monotonic() - begun
 
 
-def _forest(viewer: Any, image: Any, scribbles: Any, widget: Any) -> dict[str, Any]:
+def _forest(viewer: Any, image: Any, scribbles: Any) -> dict[str, Any]:
     """Let a random forest answer strokes on the GUI thread, over the visible part.
 
     Its features are computed before: this is the least that such a tool makes its user wait.
     """
-    from benchmarks.interactive_peers import Forest
+    from benchmarks.interactive_peers import Forest  # brings torch along: not before it is asked
     from napari_msseg._napari import layers
     from napari_msseg.volume import Volume
 

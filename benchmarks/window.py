@@ -11,6 +11,7 @@ import numpy as np
 
 TICK_MS = 16
 """A frame at 60 Hz."""
+POLL_MS = 5
 STROKE_MOVES = 25
 MOVE_EVERY_MS = 20
 
@@ -36,15 +37,24 @@ class Clock:
 
 
 def spin(done: Callable[[], bool], seconds: float) -> bool:
-    """Run the event loop until something is done, or for as long; return whether it is."""
-    from qtpy.QtCore import QEventLoop
-    from qtpy.QtWidgets import QApplication
+    """Run the event loop until something is done, or for as long; return whether it is.
 
-    app = QApplication.instance()
+    A loop that sleeps, as a real one does: `processEvents` in a loop would take a whole core from
+    the worker.
+    """
+    from qtpy.QtCore import QEventLoop, QTimer
+
+    loop, poll = QEventLoop(), QTimer()
     end = time.monotonic() + seconds
-    while not done() and time.monotonic() < end:
-        app.processEvents(QEventLoop.ProcessEventsFlag.WaitForMoreEvents, 20)
-        app.sendPostedEvents()
+
+    def look() -> None:
+        if done() or time.monotonic() >= end:
+            loop.quit()
+
+    poll.timeout.connect(look)
+    poll.start(POLL_MS)
+    loop.exec()
+    poll.stop()
     return done()
 
 

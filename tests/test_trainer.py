@@ -234,7 +234,7 @@ def test_the_learning_rate_falls_to_zero_at_the_end_of_the_budget(scene, trainer
     rates = []
     for fraction in np.linspace(0, 1.2, 13):
         trainer.set_progress(float(fraction))
-        rates.append(trainer._optimiser.param_groups[0]["lr"])
+        rates.append(trainer._rate)
     assert rates[0] == trainer.config.learning_rate
     assert rates == sorted(rates, reverse=True)
     assert rates[10] == pytest.approx(0.0, abs=1e-12)

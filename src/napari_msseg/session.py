@@ -525,3 +525,4 @@ class Session:
             self._model = checkpoint if checkpoint is not None else self._model
             self._trainer.release()
             self._trainer = None
+        self.__dict__.pop("_answers", None)  # it knows us: together we would stay until collected

@@ -22,6 +22,7 @@ ROLE = "napari-msseg role"
 GEOMETRY = "napari-msseg geometry"
 """Key in `layer.metadata` that holds the geometry of the file: affine and NIfTI header."""
 PREDICTION_OPACITY = 0.45
+MIN_BRUSH, BRUSHES_ACROSS = 3, 80
 TIME_NAMES = ("t", "time", "frame", "frames")
 Frame = tuple[int, ...]
 Part = tuple[tuple[int, ...], tuple[int, ...]]
@@ -127,7 +128,7 @@ def new_scribbles(image: Image, classes: ClassTable) -> Labels:
         opacity=0.9,
         **placement(image),
     )
-    layer.brush_size = max(3, round(min(layer.data.shape[-2:]) / 80))
+    layer.brush_size = max(MIN_BRUSH, round(min(layer.data.shape[-2:]) / BRUSHES_ACROSS))
     layer.mode = "paint"
     layer.selected_label = 2
     return layer
@@ -275,6 +276,15 @@ def visible_part(viewer: Any, layer: Image, frame: Frame = ()) -> Part | None:
     if (stop <= start).any():
         return None
     return tuple(map(int, start)), tuple(map(int, stop))
+
+
+def fitting_brush(viewer: Any, image: Image) -> int:
+    """Return a brush size, in pixels of the image, that is fine for what is on the screen."""
+    part = visible_part(viewer, image)
+    across = min(spatial_shape(image)[-2:])
+    if part is not None:
+        across = min(across, *(b - a for a, b in zip(part[0][-2:], part[1][-2:], strict=True)))
+    return max(MIN_BRUSH, round(across / BRUSHES_ACROSS))
 
 
 def show(layer: Labels) -> None:

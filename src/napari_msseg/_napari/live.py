@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -59,7 +60,9 @@ from napari_msseg.events import (
 from napari_msseg.scribbles import ScribbleSnapshot
 
 DEBOUNCE_MS = 150
-"""Quiet time after a stroke before it is taken."""
+"""Quiet time after undo and other changes before strokes are taken, …"""
+STROKE_MS = 15
+"""… and after a brush was released: enough for what comes with it."""
 VIEW_MS = 100
 """Quiet time after the camera moved before the worker is told what is on the screen."""
 REFRESH_MS = {2: 200, 3: 2000}
@@ -133,8 +136,10 @@ class LiveSession:
         self._look = self._timer(VIEW_MS, self._tell_view)
         self._view: layers.Part | None = None
         self._dirty: list[Layer] = []
+        self._drawn = 0.0
         self._farewell = self._timer(0, self._tell_lost)
         self._lost = ""
+        self._released = False
         viewer.layers.events.removed.connect(self._layer_removed)
         self._view_events = (
             layers.camera_of(viewer).events,
@@ -425,10 +430,16 @@ class LiveSession:
         self.scribbles = scribbles
 
     def _stroke_hint(self, event: Any = None) -> None:
-        self._debounce.start()
+        released = event is not None and event.type == "paint"
+        if released or self._released:
+            self._released = True
+            self._debounce.start(STROKE_MS)
+        else:
+            self._debounce.start(DEBOUNCE_MS)
 
     def _take_strokes(self) -> None:
         """Send the strokes to the worker where they differ from those it has."""
+        self._released = False
         if not (self.live and self.is_running) or self.scribbles is None or self.image is None:
             return
         if self._begin is not None:
@@ -510,14 +521,15 @@ class LiveSession:
                 self._redraw_soon(layer)
 
     def _redraw_soon(self, layer: Layer) -> None:
-        """Redraw a layer at the next turn: bursts of tiles are one redraw."""
+        """Redraw a layer: at once after some quiet, else at the next turn, with all others."""
         if layer not in self._dirty:
             self._dirty.append(layer)
         if not self._redraw.isActive():
-            self._redraw.setInterval(REFRESH_MS[self.viewer.dims.ndisplay])
-            self._redraw.start()
+            quiet = REFRESH_MS[self.viewer.dims.ndisplay] - 1000 * (time.monotonic() - self._drawn)
+            self._redraw.start(max(0, round(quiet)))
 
     def _refresh(self) -> None:
+        self._drawn = time.monotonic()
         dirty, self._dirty = self._dirty, []
         for layer in dirty:
             if layer in self.viewer.layers:

@@ -185,7 +185,9 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         if image is None:
             self._warn(NO_IMAGE)
             return
-        self._take_in_hand(layers.new_scribbles(image, self.session.classes))
+        scribbles = layers.new_scribbles(image, self.session.classes)
+        scribbles.brush_size = layers.fitting_brush(self.viewer, image)
+        self._take_in_hand(scribbles)
 
     def choose_image(self, layer: Any) -> None:
         """Choose an image, if that is what the layer is."""
