@@ -15,6 +15,7 @@ import pytest
 
 from napari_msseg.commands import (
     ImageMapped,
+    KeepModel,
     PauseSession,
     ResumeSession,
     StartSession,
@@ -25,6 +26,7 @@ from napari_msseg.commands import (
 from napari_msseg.engine.shared_image import share, unshare
 from napari_msseg.events import (
     Failed,
+    ModelKept,
     Notice,
     PredictionReady,
     SessionState,
@@ -348,6 +350,44 @@ def test_a_model_is_kept_over_a_start_that_failed(desk, quick_config):
     desk.until(desk.start(config=config, classes=one_class), SessionState.FAILED)
     kept = desk.until(desk.start(config=config, keep_model=True), SessionState.FINISHED)
     assert _first_loss(kept) < fresh / 2
+
+
+def _keep(desk, start, path):
+    """Ask for a model file; return what came of it."""
+    desk.worker.send(KeepModel(session=start.session, path=str(path)))
+    return desk.worker.until(lambda m: isinstance(m, ModelKept))[-1]
+
+
+def test_a_model_is_written_during_a_session_and_after_its_end(desk, endless, tmp_path):
+    start = desk.start(config=endless)
+    desk.until_step(start)
+    assert _keep(desk, start, tmp_path / "during.safetensors").error == ""
+    desk.end(start)
+    assert _keep(desk, start, tmp_path / "after.safetensors").error == ""
+    during, after = ((tmp_path / f"{n}.safetensors").read_bytes() for n in ("during", "after"))
+    assert len(during) == len(after)
+
+
+def test_a_new_worker_goes_on_from_a_model_file(desk, converse, scene, quick_config, tmp_path):
+    path = tmp_path / "model.safetensors"
+    config = quick_config(max_steps=50, s2l={"warm_up_steps": 50})
+    before = desk.start(config=config)
+    fresh = _first_loss(desk.until(before, SessionState.FINISHED))
+    assert _keep(desk, before, path).error == ""
+    other = Desk(converse(), scene(), config)
+    start = other.start(keep_model=True, model_path=str(path))
+    assert _first_loss(other.until(start, SessionState.FINISHED)) < fresh / 2
+
+
+def test_a_damaged_model_file_is_told_of_and_training_begins_anew(
+    converse, scene, quick_config, tmp_path
+):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"not a model")
+    desk = Desk(converse(), scene(), quick_config())
+    start = desk.start(keep_model=True, model_path=str(path))
+    heard = desk.until(start, SessionState.FINISHED)
+    assert any("begins anew" in notice.message for notice in _of(Notice, heard))
 
 
 @pytest.mark.parametrize(("shape", "channels"), [((48, 48), 3), ((16, 40, 40), 0)], ids=str)
