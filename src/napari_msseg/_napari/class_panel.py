@@ -253,4 +253,6 @@ def _swatch(colour: str, key: str) -> QIcon:
         painter.setFont(font)
         painter.drawText(pixmap.rect(), Qt.AlignmentFlag.AlignCenter, key)
         painter.end()
-    return QIcon(pixmap)
+    icon = QIcon(pixmap)
+    icon.addPixmap(pixmap, QIcon.Mode.Selected)  # or the row in hand would have another colour
+    return icon

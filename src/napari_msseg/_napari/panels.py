@@ -38,6 +38,8 @@ class LayerPanel(QGroupBox):  # type: ignore[misc]
         self.image = _layer_box("The image or volume to segment")
         self.image.activated.connect(lambda _: self.image_chosen.emit())
         self.scribbles = _layer_box("The label layer that holds your strokes")
+        self.scribbles.setPlaceholderText("none yet")
+        self.image.setPlaceholderText("open an image")
         self.scribbles.activated.connect(lambda _: self.scribbles_chosen.emit())
         self.channels = _ChannelButton()
         self.frames = QComboBox()

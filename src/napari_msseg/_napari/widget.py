@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ from napari_msseg.commands import WorkerReady
 from napari_msseg.errors import InputError
 from napari_msseg.events import MapKind, SessionState, StepDone
 from napari_msseg.io.class_table import write_class_table
+from napari_msseg.pieces import count_pieces
 from napari_msseg.saved_session import SavedSession
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.settings import Settings
@@ -321,8 +323,9 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
 
     def _offer_kept(self, image: Image, saved: SavedSession) -> None:
         """Offer strokes that an earlier session left for an image."""
-        when = saved.saved_at[:16].replace("T", " ")
-        text = f"Strokes of {when} were kept for “{image.name}”."
+        when = datetime.fromisoformat(saved.saved_at).astimezone().strftime("%d %b %Y, %H:%M")
+        n = sum(count_pieces(saved.scribbles))
+        text = f"{n} stroke{'s' * (n != 1)} of {when} were kept for “{image.name}”."
         self.offers.offer(
             Offer(
                 key=f"kept {id(image)}",
@@ -369,7 +372,8 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.progress_panel.show_step(event, self._device_in_words)
 
     def _show_worker(self, ready: WorkerReady) -> None:
-        self._device_in_words = ready.description
+        # of its precision nothing: that differs between images and volumes
+        self._device_in_words = ready.description.split(",")[0]
         self.train_panel.show_devices(ready.devices)
 
     def _show_classes(self, classes: ClassTable) -> None:
