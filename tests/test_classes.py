@@ -100,18 +100,18 @@ def test_a_class_that_is_there_is_not_added_again():
 
 def test_a_label_that_was_painted_without_asking_becomes_a_class():
     table = ClassTable.default().with_class(7)
-    assert table[7] == NamedClass(7, "Class 7", colour_of(7))
+    assert table[7] == NamedClass(7, "Class 8", colour_of(7))
 
 
 def test_unnamed_classes_get_names_that_are_free():
-    table = ClassTable.default().renamed(1, "Class 2").added()
-    assert table[2].name == "Class 2 (2)"
+    table = ClassTable.default().renamed(1, "Class 3").added()
+    assert table[2].name == "Class 3 (2)"
 
 
 def test_names_are_kept_without_blanks_around_them():
     assert ClassTable.default().added("  Wall ")[2].name == "Wall"
     assert ClassTable.default().renamed(1, "  Wall ")[1].name == "Wall"
-    assert ClassTable.default().added("  ")[2].name == "Class 2"
+    assert ClassTable.default().added("  ")[2].name == "Class 3"
 
 
 CHANGES = st.lists(

@@ -78,17 +78,31 @@ def test_a_piece_is_left_out_whole(monkeypatch):
     seen = []
     predicted = module._predicted
 
-    def watch(features, classes, folds, *rest):
-        seen.append((classes, folds))
-        return predicted(features, classes, folds, *rest)
+    def watch(features, classes, left_out, *rest):
+        seen.append((classes, left_out))
+        return predicted(features, classes, left_out, *rest)
 
     monkeypatch.setattr(module, "_predicted", watch)
     labels = strokes_in((64, 160), 6)
     held_out(stripes((64, 160)), snapshot(labels), 2)
-    ((classes, folds),) = seen
-    assert all(n % 9 == 0 for n in np.bincount(folds))  # strokes have nine pixels
-    for fold in range(folds.max() + 1):
-        assert set(classes[folds != fold]) == {0, 1}
+    assert len(seen) > 1
+    for classes, left_out in seen:
+        assert left_out.sum() % 9 == 0  # strokes have nine pixels
+        assert set(classes[~left_out]) == {0, 1}
+    assert (sum(left_out.astype(int) for _, left_out in seen) == 1).all()
+
+
+def test_a_score_is_given_up_where_something_more_urgent_comes_up():
+    labels = strokes_in((64, 160), 6)
+    asked = []
+
+    def interrupted():
+        asked.append(1)
+        return len(asked) == 2
+
+    image, scribbles = stripes((64, 160)), snapshot(labels)
+    assert held_out(image, scribbles, 2, interrupted=interrupted) is None
+    assert len(asked) == 2
 
 
 def test_the_only_short_piece_of_a_class_is_never_left_out():

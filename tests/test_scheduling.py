@@ -8,7 +8,14 @@ import threading
 
 import pytest
 
-from napari_msseg.scheduling import HELPED_SECONDS, MEASURED_SECONDS, TwoSpeeds
+from napari_msseg.scheduling import (
+    HELPED_SECONDS,
+    LOOK_SECONDS,
+    MEASURED_SECONDS,
+    Crowd,
+    TwoSpeeds,
+    processor_ticks,
+)
 
 
 class Clocks:
@@ -33,7 +40,7 @@ def clocks():
 
 @pytest.fixture
 def speeds(clocks):
-    speeds = TwoSpeeds(lambda: clocks.wall, lambda: clocks.processor)
+    speeds = TwoSpeeds(lambda: clocks.wall, lambda: clocks.processor, lambda: False)
     yield speeds
     speeds.close()
 
@@ -75,3 +82,41 @@ def test_what_work_raises_passes(speeds, urgent):
 
     with pytest.raises(ValueError, match="so it is"):
         speeds.do(fail, urgent)
+
+
+def test_among_a_crowd_nothing_gives_way(clocks):
+    here = threading.current_thread().name
+    speeds = TwoSpeeds(lambda: clocks.wall, lambda: clocks.processor, lambda: True)
+    assert speeds.do(clocks.work(0, 0), urgent=False) == here
+    speeds.close()
+
+
+@pytest.mark.parametrize(
+    ("idle", "ours", "crowded"),
+    [
+        (0.0, 0.0, True),  # all cores are busy, none of it is us
+        (0.0, 1.0, False),  # we have a core
+        (1.0, 0.0, False),  # a core is free
+        (0.1, 0.1, True),
+    ],
+)
+def test_a_crowd_leaves_neither_a_free_core_nor_one_to_us(idle, ours, crowded):
+    cores = os.cpu_count() or 1
+    now = {"wall": 0.0, "total": 0, "idle": 0, "used": 0.0}
+    crowd = Crowd(lambda: (now["total"], now["idle"]), lambda: now["used"], lambda: now["wall"])
+    now.update(
+        wall=LOOK_SECONDS, total=100 * cores, idle=round(100 * idle), used=ours * LOOK_SECONDS
+    )
+    assert crowd.is_there() is crowded
+
+
+def test_where_the_system_does_not_say_there_is_no_crowd():
+    now = iter((0.0, 10.0, 20.0))
+    crowd = Crowd(lambda: (0, 0), lambda: 0.0, lambda: next(now))
+    assert not crowd.is_there()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_linux_says_how_busy_it_is():
+    total, idle = processor_ticks()
+    assert total > idle > 0

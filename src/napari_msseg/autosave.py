@@ -28,8 +28,6 @@ VARIABLE = "NAPARI_MSSEG_DATA"
 STROKES = "strokes.msseg"
 DAMAGED = "strokes.damaged.msseg"
 MODEL = "model.safetensors"
-EARLIER_STROKES, EARLIER_MODEL = "strokes.before.msseg", "model.before.safetensors"
-"""What nobody wanted to go on with: it stays until that happens again."""
 MAX_SESSIONS = 200
 MAX_BYTES = 10**9
 PRUNE_EVERY = 64
@@ -124,9 +122,10 @@ class Autosave:
     def set_aside(self, fingerprint: str) -> None:
         """Make room for other strokes of an image: those kept so far stay beside them."""
         home = self._home(fingerprint)
-        for name, aside in ((STROKES, EARLIER_STROKES), (MODEL, EARLIER_MODEL)):
-            with suppress(OSError):
-                os.replace(home / name, home / aside)
+        for name in (STROKES, MODEL):
+            if os.path.exists(home / name):
+                with suppress(OSError):
+                    os.replace(home / name, _free(home / name.replace(".", ".before.", 1)))
 
     def close(self) -> None:
         """Write what waits, once more what could not be written, and end the thread.
@@ -225,13 +224,19 @@ def _read(path: Path, fingerprint: str) -> SavedSession:
 
 def _put_aside(path: Path) -> str:
     """Rename what cannot be read; return what to tell of it."""
-    aside = path.with_name(DAMAGED)
-    number = 1
-    while os.path.exists(aside):  # an older one may hold strokes that somebody can still mend
-        number += 1
-        aside = path.with_name(DAMAGED.replace("damaged", f"damaged-{number}"))
+    aside = _free(path.with_name(DAMAGED))
     try:
         path.rename(aside)
     except OSError:
         return ""
     return f"; it is {aside.name} now"
+
+
+def _free(path: Path) -> Path:
+    """Return a name like this that nothing has yet: older things are worth keeping too."""
+    stem, _, suffix = path.name.rpartition(".")
+    number, free = 1, path
+    while os.path.exists(free):
+        number += 1
+        free = path.with_name(f"{stem}-{number}.{suffix}")
+    return free

@@ -143,7 +143,7 @@ class ClassTable:
         name = name.strip()
         known = next((c for c in self.removed if c.class_ == class_), None)
         rest = tuple(c for c in self.removed if c is not known)
-        new = known or NamedClass(class_, name or f"Class {class_}", colour_of(class_))
+        new = known or NamedClass(class_, name or f"Class {class_ + 1}", colour_of(class_))
         chosen = known is None and name
         if new.name in {c.name for c in self.classes} and not chosen:
             new = replace(new, name=self._free_name(new.name))

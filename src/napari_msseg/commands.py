@@ -56,7 +56,7 @@ class StartSession:
     keep_model : bool
         Go on from the weights of the session before, where they fit.
     model_path : str
-        A model file to go on from where there is no session before; empty: none.
+        A model file to go on from, instead of the session before; empty: none.
     indices, classes, generation
         The scribbles, as in `ScribbleSnapshot`.
     """

@@ -24,8 +24,10 @@ STARVING = 0.3
 """Share of the processor below which quiet work counts as starving, …"""
 MEASURED_SECONDS = 3.0
 """… over so much time, …"""
+LOOK_SECONDS, ROOM = 1.0, 0.4
+"""So often it is looked whether others leave us so much of a processor."""
 HELPED_SECONDS = 20.0
-"""… and is then done at low priority for so long, before it gives way again."""
+"""Starved work is done at low priority for so long, before it gives way again."""
 
 
 def be_nice() -> None:
@@ -41,6 +43,52 @@ def give_way() -> None:
         os.sched_setscheduler(tid, os.SCHED_IDLE, os.sched_param(0))
 
 
+def processor_ticks() -> tuple[int, int]:
+    """Return ticks of all processors together since the start, and those without work.
+
+    Linux only: elsewhere zeros, which say nothing.
+    """
+    try:
+        with open("/proc/stat", encoding="ascii") as file:
+            ticks = [int(n) for n in file.readline().split()[1:9]]
+    except (OSError, ValueError):
+        return 0, 0
+    return sum(ticks), ticks[3] + ticks[4]
+
+
+class Crowd:
+    """Tells whether others want the processors for themselves, looking now and then.
+
+    Parameters
+    ----------
+    ticks, used, clock : callable, optional
+        `processor_ticks`, seconds of processor of this process, and of the wall: for tests.
+    """
+
+    def __init__(
+        self,
+        ticks: Callable[[], tuple[int, int]] = processor_ticks,
+        used: Callable[[], float] = time.process_time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ticks, self._used, self._clock = ticks, used, clock
+        self._last = (clock(), *ticks(), used())
+        self._is_there = False
+
+    def is_there(self) -> bool:
+        """Whether others left less than `ROOM` of a processor to us when it was last looked."""
+        wall, total, idle, ours = self._last
+        now = self._clock()
+        if now - wall >= LOOK_SECONDS:
+            here = (now, *self._ticks(), self._used())
+            if here[1] > total:
+                cores = os.cpu_count() or 1
+                free = (here[2] - idle) / (here[1] - total) * cores
+                self._is_there = free + (here[3] - ours) / (now - wall) < ROOM
+            self._last = here
+        return self._is_there
+
+
 class TwoSpeeds:
     """Does pieces of work one after the other, quietly or at once.
 
@@ -48,15 +96,19 @@ class TwoSpeeds:
     ----------
     clock, used : callable, optional
         Seconds on the wall, and of this thread's processor: for tests.
+    is_crowded : callable, optional
+        Whether others want the processors for themselves: then nothing gives way.
     """
 
     def __init__(
         self,
         clock: Callable[[], float] = time.monotonic,
         used: Callable[[], float] = time.thread_time,
+        is_crowded: Callable[[], bool] | None = None,
     ) -> None:
         self._clock = clock
         self._used = used
+        self._is_crowded = is_crowded or Crowd().is_there
         self._quiet = ThreadPoolExecutor(1, "napari-msseg-quiet", initializer=give_way)
         self._wall = self._processor = 0.0
         self._helped_until = -1.0
@@ -75,7 +127,7 @@ class TwoSpeeds:
         urgent : bool
             Whether somebody waits for it.
         """
-        if urgent or self.is_helped:
+        if urgent or self.is_helped or self._is_crowded():
             return work()
         result, processor, wall = self._quiet.submit(self._measured, work).result()
         self._note(processor, wall)

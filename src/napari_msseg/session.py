@@ -107,6 +107,7 @@ class Session:
         self._extra_loss = extra_loss
         self._guide = guide
         self._maps = ShowMaps(session=number)
+        self._forgotten: tuple[int, ...] = ()
         self._is_answering = True
         self._mailbox = Mailbox()
         self._trainer: Trainer | None = None
@@ -265,6 +266,8 @@ class Session:
         )
         self._answers.interrupted = self._is_interrupted
         yield self._enter(SessionState.TRAINING)
+        for request in self._mailbox.take_requests():  # what is on the screen, above all
+            yield from self._do(request)
         yield from self._use_scribbles()
 
     def _is_interrupted(self) -> bool:
@@ -281,6 +284,7 @@ class Session:
         """Train on the scribbles of now; who needs no training answers them at once."""
         trainer, answers = self._require_trainer(), self._answers
         yield from self._with_memory(lambda: trainer.set_scribbles(self.scribbles))
+        self._leave_out_forgotten()
         self._is_answering = True
         answers.use(self.scribbles)
         glance = answers.glance()
@@ -321,9 +325,8 @@ class Session:
     def _do(self, request: Request) -> Iterator[Event]:
         match request:
             case ForgetClasses():
-                painted = {k for k, n in enumerate(self.scribbles.counts) if n}
-                gone = tuple(k for k in request.classes if k not in painted)
-                self._require_trainer().leave_out(gone)
+                self._forgotten = request.classes
+                self._leave_out_forgotten()
             case ShowView():
                 self._answers.view = tuple(map(slice, request.start, request.stop))
             case ShowMaps():
@@ -335,6 +338,12 @@ class Session:
             case KeepModel():
                 error = keep_model(self.checkpoint(), request.path)
                 yield ModelKept(**self._stamp(), path=request.path, error=error)
+
+    def _leave_out_forgotten(self) -> None:
+        """Predict no class that was taken away, unless somebody has painted it (again)."""
+        painted = {k for k, n in enumerate(self.scribbles.counts) if n}
+        gone = tuple(k for k in self._forgotten if k not in painted)
+        self._require_trainer().leave_out(gone)
 
     def _wanted_state(self) -> tuple[SessionState, str]:
         """Return the state that switches and scribbles ask for, and words about it."""

@@ -103,16 +103,13 @@ class Trainer:
         """Train on these from the next step on; a class not met before grows the network."""
         if scribbles.n_classes > self.n_classes:
             self._adopt(grow_classes(self.model, scribbles.n_classes))
-        painted = {k for k, n in enumerate(scribbles.counts) if n}
-        if painted.intersection(self.absent):
-            self.leave_out(tuple(k for k in self.absent if k not in painted))
         self._targets = self._pad_classes(torch.from_numpy(scribbles.dense()).long())
         patch = self.config.patch_shape
         shape = tuple(map(min, patch, self._padded_shape))
         self._sampler = PatchSampler(scribbles, shape, self._padded_shape)
 
     def leave_out(self, classes: tuple[int, ...]) -> None:
-        """Predict these classes no longer, until they are painted again."""
+        """Predict these classes, and no others, no longer."""
         self.absent = classes
         self.pseudo_labels.leave_out(classes)
 

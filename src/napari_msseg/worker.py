@@ -138,12 +138,14 @@ class Worker:
             self._session = session
             if start.session != self._newest:  # overtaken while the image was mapped
                 session.stop()
-                self._early = []
-            for command in self._early:
-                tell(session, command)
+            else:  # what came early is for the newest, and for nobody else
+                early, self._early = self._early, []
+                for command in early:
+                    tell(session, command)
         for event in self._events_of(session):
             self._reply(event)
-        self._model = session.checkpoint() or self._model
+        # None where it was stopped before its first step: never the weights of another session
+        self._model = session.checkpoint()
         with self._lock:
             self._session = None
             self._is_over = start.session == self._newest
@@ -169,7 +171,7 @@ class Worker:
 
     def _fitting(self, start: StartSession) -> Checkpoint | None:
         """Return the model of the session before, where it is wanted and fits this one."""
-        model = self._model or self._kept(start)
+        model = self._kept(start) if start.model_path else self._model
         if model is None or not start.keep_model:
             return None
         channels = start.image.shape[start.image.axes.index("C")] if "C" in start.image.axes else 1
@@ -178,7 +180,7 @@ class Worker:
 
     def _kept(self, start: StartSession) -> Checkpoint | None:
         """Return the model that an earlier process left for this image, if there is one."""
-        if not (start.model_path and start.keep_model and Path(start.model_path).is_file()):
+        if not (start.keep_model and Path(start.model_path).is_file()):
             return None
         try:
             return Checkpoint.load(start.model_path)

@@ -59,7 +59,7 @@ def test_undo_is_counted_too(dock, paint, quiet):
 def test_a_class_that_starves_is_named(dock, qtbot, settled):
     assert _panel(dock).hint.text() == ""
     _click(qtbot, _panel(dock).add_button)
-    assert _panel(dock).hint.text() == "“Class 3” has no stroke yet."
+    assert _panel(dock).hint.text() == "“Class 4” has no stroke yet."
 
 
 def test_nothing_is_said_to_starve_before_anything_is_painted(viewer, make_dock, add_image):
@@ -72,7 +72,7 @@ def test_a_class_that_is_moved_keeps_its_strokes_colour_and_label(dock, qtbot):
     colours = _strokes(dock).colormap.map(np.array([1, 2, 3]))
     _panel(dock).chosen.emit(2)
     _click(qtbot, _panel(dock).up_button)
-    assert _names(dock) == ["Background", "Class 2", "Foreground"]
+    assert _names(dock) == ["Background", "Class 3", "Foreground"]
     np.testing.assert_array_equal(_strokes(dock).data, before)
     np.testing.assert_array_equal(_strokes(dock).colormap.map(np.array([1, 2, 3])), colours)
     assert _strokes(dock).selected_label == 3
@@ -102,14 +102,14 @@ def test_a_row_is_moved_by_dragging(dock, qtbot):
         QEvent.Type.Drop,
     )
     classes.dropEvent(drop)
-    assert _names(dock) == ["Background", "Class 2", "Foreground"]
+    assert _names(dock) == ["Background", "Class 3", "Foreground"]
 
 
 def test_a_removed_class_takes_its_strokes_along_and_no_others(dock, qtbot, workers):
     before = np.array(_strokes(dock).data)
     _panel(dock).chosen.emit(1)
     _click(qtbot, _panel(dock).remove_button)
-    assert _names(dock) == ["Background", "Class 2"]
+    assert _names(dock) == ["Background", "Class 3"]
     np.testing.assert_array_equal(_strokes(dock).data, np.where(before == 2, 0, before))
 
 
@@ -121,7 +121,7 @@ def test_undo_brings_a_removed_class_back_with_its_name_and_colour(dock, qtbot, 
     _strokes(dock).undo()
     quiet()
     np.testing.assert_array_equal(_strokes(dock).data, before)
-    assert sorted(_names(dock)) == ["Background", "Class 2", "Nuclei"]
+    assert sorted(_names(dock)) == ["Background", "Class 3", "Nuclei"]
     assert dock.session.classes[1].colour == "#123456"
 
 
@@ -165,13 +165,13 @@ def test_a_class_is_renamed_where_it_stands(dock):
     row = _rows(dock)[1]
     row.setText(NAME, "Nuclei")
     assert dock.session.classes[1].name == "Nuclei"
-    assert _names(dock) == ["Background", "Nuclei", "Class 2"]
+    assert _names(dock) == ["Background", "Nuclei", "Class 3"]
 
 
 @pytest.mark.parametrize("name", ["", "  ", "Background", "a\nb"])
 def test_a_name_that_cannot_be_is_refused_and_the_old_one_stays(dock, warnings, name):
     _rows(dock)[1].setText(NAME, name)
-    assert _names(dock) == ["Background", "Foreground", "Class 2"]
+    assert _names(dock) == ["Background", "Foreground", "Class 3"]
     assert len(warnings) == 1
 
 

@@ -20,9 +20,12 @@ def _click(qtbot, button):
 
 
 @pytest.fixture
-def dock(viewer, make_dock, warnings, add_image, add_scribbles, workers):
-    add_scribbles(viewer, add_image(viewer))
-    return make_dock(viewer)
+def dock(viewer, make_dock, warnings, add_image, add_scribbles, workers, paint):
+    """A dock in which strokes were painted."""
+    scribbles = add_scribbles(viewer, add_image(viewer))
+    dock = make_dock(viewer)
+    paint(scribbles, 1, row=14)
+    return dock
 
 
 @pytest.fixture
@@ -114,7 +117,7 @@ def test_the_last_good_model_is_kept_and_gone_on_with(dock, another, qtbot, work
 
 
 def test_reset_forgets_the_kept_model_too(dock, qtbot, workers):
-    dock.session.model_path = "/somewhere"
+    dock.session.model_paths[dock.layer_panel.chosen_image()] = "/somewhere"
     _click(qtbot, dock.train_panel.reset_button)
     _click(qtbot, dock.train_panel.train_button)
     assert (workers[0].start.keep_model, workers[0].start.model_path) == (False, "")
@@ -136,7 +139,7 @@ def test_a_session_is_saved_with_its_newest_model_and_opened_onto_its_image(
     again = another()
     scribbles = again.files.open(tmp_path / "mine.msseg")
     np.testing.assert_array_equal(scribbles.data, panel.chosen_scribbles().data)
-    assert again.session.model_path
+    assert again.session.model_paths[again.layer_panel.chosen_image()]
 
 
 def test_a_session_without_a_model_is_saved_at_once(dock, tmp_path):
@@ -180,12 +183,73 @@ def test_a_disk_that_cannot_be_written_to_is_told_of_and_painting_goes_on(
     blocked.write_text("in the way")
     monkeypatch.setenv("NAPARI_MSSEG_DATA", str(blocked))
     scribbles = add_scribbles(viewer, add_image(viewer))
-    make_dock(viewer)
+    dock = make_dock(viewer)
     for row in (20, 22, 24):
         paint(scribbles, 2, row=row)
     qtbot.waitUntil(lambda: bool(warnings), timeout=5000)
     assert len([w for w in warnings if "cannot be kept" in w]) == 1
-    assert scribbles.data[24].any()
+    assert dock.layer_panel.chosen_scribbles().data[24].any()
+
+
+def test_strokes_that_were_there_before_the_dock_overwrite_nothing(
+    dock, make_dock, add_image, add_scribbles, paint
+):
+    before = np.array(dock.layer_panel.chosen_scribbles().data)
+    again = ViewerModel()
+    foreign = add_scribbles(again, add_image(again), labels=(2, 1))
+    other = make_dock(again)
+    assert "were kept" in other.offers.current.text
+    np.testing.assert_array_equal(_kept(other).scribbles.labels(), before)
+    paint(foreign, 2, row=25)
+    home = other.keeper.autosave.folder / fingerprint(again.layers[0].data)
+    aside = read_session(home / "strokes.before.msseg")
+    np.testing.assert_array_equal(aside.scribbles.labels(), before)
+
+
+def test_a_label_layer_that_is_not_ours_is_not_kept_before_it_is_chosen(dock, make_dock, add_image):
+    again = ViewerModel()
+    add_image(again)
+    again.add_labels(np.ones((32, 40), np.uint8), name="ground truth")
+    other = make_dock(again)
+    assert _kept(other).scribbles.indices.size < 32 * 40
+
+
+def test_the_strokes_of_a_layer_that_was_deleted_are_offered_again(dock, viewer, qtbot):
+    before = np.array(dock.layer_panel.chosen_scribbles().data)
+    viewer.layers.remove(dock.layer_panel.chosen_scribbles())
+    _answer(qtbot, dock, "Go on")
+    np.testing.assert_array_equal(dock.layer_panel.chosen_scribbles().data, before)
+
+
+def test_a_train_that_is_refused_does_not_take_the_strokes_to_another_image(
+    dock, viewer, add_image, paint, qtbot
+):
+    mine = dock.layer_panel.chosen_image()
+    scribbles = dock.layer_panel.chosen_scribbles()
+    other = add_image(viewer, (20, 20), name="other")
+    panel = dock.layer_panel
+    panel.choose(panel.image, other)
+    panel.choose(panel.scribbles, scribbles)
+    _click(qtbot, dock.train_panel.train_button)
+    paint(scribbles, 2, row=25)
+    np.testing.assert_array_equal(_kept(dock, mine).scribbles.labels(), scribbles.data)
+
+
+def test_a_dock_that_is_opened_again_knows_the_names_of_the_classes(dock, viewer, make_dock):
+    dock.layer_panel.classes.renamed.emit(1, "Nuclei")
+    again = make_dock(viewer)
+    assert [c.name for c in again.session.classes] == ["Background", "Nuclei"]
+
+
+def test_each_scribble_layer_has_its_own_classes(dock, viewer, add_image, qtbot):
+    mine = dock.layer_panel.chosen_image()
+    dock.layer_panel.classes.renamed.emit(1, "Tumour")
+    add_image(viewer, (20, 20), name="other")
+    _click(qtbot, dock.layer_panel.new_button)
+    dock.layer_panel.classes.renamed.emit(1, "Axon")
+    assert [c.name for c in _kept(dock, mine).classes][1] == "Tumour"
+    dock.choose_image(mine)
+    assert dock.session.classes[1].name == "Tumour"
 
 
 def test_strokes_on_a_lazy_image_are_kept_and_trained_on(

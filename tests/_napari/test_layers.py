@@ -164,7 +164,6 @@ def test_a_new_layer_over_a_pyramid_has_one_scale(make):
 
 def test_new_scribbles_come_with_a_brush_for_the_foreground_in_hand():
     layer = layers.new_scribbles(_image((800, 800)), CLASSES)
-    assert layer.mode == "paint"
     assert layer.selected_label == 2
     assert layer.brush_size == 10
     assert layer.editable

@@ -367,7 +367,7 @@ def test_choosing_a_class_without_a_scribble_layer_does_no_harm(dock, qtbot):
 
 def test_adding_a_class_adds_its_row_and_colour_and_takes_its_brush(running, workers, qtbot):
     _click(qtbot, running.layer_panel.classes.add_button)
-    assert _current(running) == "Class 2"
+    assert _current(running) == "Class 3"
     scribbles = running.session.scribbles
     assert scribbles.selected_label == 3
     colour = scribbles.colormap.map(np.array([3]))
@@ -391,7 +391,7 @@ def test_a_class_that_was_added_before_the_first_train_has_its_colour_in_the_pre
 def test_a_label_that_was_painted_with_naparis_own_controls_gets_a_row(running, paint, quiet):
     paint(running.session.scribbles, 3)
     quiet()
-    assert _names(running) == ["Background", "Foreground", "Class 2"]
+    assert _names(running) == ["Background", "Foreground", "Class 3"]
 
 
 def test_layers_are_offered_by_name_and_predictions_are_no_scribbles(running, viewer):

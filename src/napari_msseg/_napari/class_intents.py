@@ -28,6 +28,8 @@ class ClassIntents:
     """
 
     warned = Signal(str)
+    changed = Signal()  # the table, by the user
+    said = Signal(str)
 
     def __init__(
         self, session: LiveSession, panel: ClassPanel, scribbles: Callable[[], Labels | None]
@@ -69,6 +71,14 @@ class ClassIntents:
         if self._before in self._session.classes:
             self.choose(self._before)
 
+    def follow(self, layer: Labels) -> None:
+        """Show the class of the brush, whoever has changed it."""
+        class_ = int(layer.selected_label) - 1
+        if layer is self._scribbles() and class_ in self._session.classes:
+            self._panel.check(class_)
+            if class_ != self._current:
+                self._before, self._current = self._current, class_
+
     # ------------------------------------------------------------------ the table
 
     def add(self) -> None:
@@ -81,15 +91,18 @@ class ClassIntents:
         """Remove a class and its strokes; undo brings both back."""
         try:
             rest = self._session.classes.without(class_)
+            gone = self._session.classes[class_].name
         except InputError as error:
             self.warned.emit(str(error))
             return
-        for layer in self._session.viewer.layers:  # first: a class that is painted comes back
-            if layers.role_of(layer) == "scribbles" or layer is self._scribbles():
-                layers.erase_class(layer, class_)
+        scribbles = self._scribbles()  # other layers have tables of their own
+        if scribbles is not None:  # first: a class that is painted comes back
+            layers.erase_class(scribbles, class_)
         self._session.change_classes(rest)
         self._session.forget_class(class_)
+        self.changed.emit()
         self.choose(BACKGROUND)
+        self.said.emit(f"“{gone}” and its strokes are removed: Ctrl-Z brings them back.")
 
     def rename(self, class_: int, name: str) -> None:
         """Give a class another name."""
@@ -110,6 +123,7 @@ class ClassIntents:
             self.warned.emit(str(error))
             self._panel.show_classes(self._session.classes)
             return False
+        self.changed.emit()
         return True
 
     # ------------------------------------------------------------------- counting

@@ -50,10 +50,15 @@ class ClassPanel(QWidget):  # type: ignore[misc]
         self._counts: Mapping[int, tuple[int, int]] = {}
         self.list = _List()
         self.list.currentItemChanged.connect(self._choose)
+        self.list.itemClicked.connect(lambda item, _: self._choose(item))
         self.list.itemChanged.connect(self._rename)
         self.list.dropped.connect(self._move_to)
         self.hint = QLabel()
         self.hint.setWordWrap(True)
+        policy = self.hint.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)  # or buttons would jump under the mouse
+        self.hint.setSizePolicy(policy)
+        self.hint.setMinimumHeight(self.hint.fontMetrics().lineSpacing())
         self.add_button = _tool("+", "Add a class", self.added.emit)
         self.remove_button = _tool("−", "Remove this class and its strokes", self._remove)
         self.up_button = _tool("▲", "Move this class up", lambda: self._move_by(-1))

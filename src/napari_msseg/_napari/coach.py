@@ -56,5 +56,5 @@ class Coach:
         names = {c.class_: c.name for c in self._session.classes}
         words = advice(event, names, self._previous, tuple(self._recent))
         self._previous = event
-        if words and self._session.state in (SessionState.TRAINING, SessionState.WAITING):
+        if self._session.state in (SessionState.TRAINING, SessionState.WAITING):
             self.said.emit(words)

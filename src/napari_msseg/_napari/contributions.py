@@ -10,10 +10,11 @@ import numpy as np
 from napari.viewer import Viewer
 
 from napari_msseg import io, samples
-from napari_msseg._napari.colours import scribble_colours
+from napari_msseg._napari.colours import prediction_colours, scribble_colours
 from napari_msseg._napari.layers import GEOMETRY, ROLE
 from napari_msseg.classes import ClassTable
 from napari_msseg.errors import InputError
+from napari_msseg.io.class_table import read_class_table
 from napari_msseg.io.units import normalise_unit
 from napari_msseg.volume import Volume
 
@@ -49,7 +50,18 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerD
 def read(path: str | list[str]) -> list[LayerData]:
     """Read image files, spacing and units included."""
     paths = [path] if isinstance(path, str) else path
-    return [layer_data(io.read_image(p), Path(p).name.split(".")[0]) for p in paths]
+    return [_read_one(Path(p)) for p in paths]
+
+
+def _read_one(path: Path) -> LayerData:
+    """Read an image; a mask, where the table of its classes lies beside it."""
+    name = path.name.split(".")[0]
+    data, options, kind = layer_data(io.read_image(path), name)
+    table = read_class_table(path)
+    if table is None or "channel_axis" in options or options.get("rgb"):
+        return data, options, kind
+    options["colormap"] = prediction_colours(table)
+    return np.asarray(io.read_labels(path)), options, "labels"
 
 
 def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:

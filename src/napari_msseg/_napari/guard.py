@@ -27,6 +27,8 @@ class StrokeGuard:
         self._viewer = viewer
         self.scribbles: Labels | None = None
         """Where strokes belong; None: nobody minds."""
+        self.trained_on: Labels | None = None
+        """Where strokes belong too."""
         self._ignored: WeakSet[Labels] = WeakSet()
         self._watched: WeakSet[Labels] = WeakSet()
         viewer.layers.events.inserted.connect(self._watch_all)
@@ -51,7 +53,7 @@ class StrokeGuard:
 
     def _painted(self, event: Any) -> None:
         layer, wanted = event.source, self.scribbles
-        if wanted is None or layer is wanted or layer in self._ignored:
+        if wanted is None or layer in (wanted, self.trained_on) or layer in self._ignored:
             return
         if layer in self._viewer.layers and layer.data.shape == wanted.data.shape:
             self.missed.emit(layer)

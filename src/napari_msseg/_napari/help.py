@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from qtpy.QtCore import Qt
@@ -29,6 +30,7 @@ class HelpDialog(QDialog):  # type: ignore[misc]
     def __init__(self, parent: Any) -> None:
         super().__init__(parent)
         self.setWindowTitle("Scribble segmentation: help")
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         steps = "".join(f"<li>{step}</li>" for step in STEPS)
         keys = "".join(
             f"<tr><td><b>{key}</b>&nbsp;&nbsp;</td><td>{what}</td></tr>" for key, what in KEYS
@@ -51,7 +53,14 @@ def help_row(parent: Any) -> QHBoxLayout:
     button.setText("?")
     button.setToolTip("Help: what to do, and the keys")
     button.setAccessibleName("Help")
-    button.clicked.connect(lambda: HelpDialog(parent.window()).show())
+    reference = weakref.ref(parent)  # the button must not keep the dock alive
+
+    def show() -> None:
+        dock = reference()
+        if dock is not None:
+            HelpDialog(dock.window()).show()
+
+    button.clicked.connect(show)
     row = QHBoxLayout()
     row.setContentsMargins(6, 2, 6, 0)
     row.addStretch(1)

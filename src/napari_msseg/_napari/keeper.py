@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
+import numpy as np
 from napari.layers import Image, Labels
 from psygnal import Signal
 from qtpy.QtCore import QObject, Qt, QTimer
@@ -53,7 +54,8 @@ class Keeper:
         self._fingerprints: WeakKeyDictionary[Image, str] = WeakKeyDictionary()
         self._images: WeakKeyDictionary[Labels, Any] = WeakKeyDictionary()
         self._kept: WeakKeyDictionary[Labels, ScribbleSnapshot] = WeakKeyDictionary()
-        self._asked: WeakKeyDictionary[Image, bool] = WeakKeyDictionary()
+        self._asked: WeakKeyDictionary[Image, Any] = WeakKeyDictionary()
+        self._identifying: WeakSet[Image] = WeakSet()
         self._unclaimed: WeakKeyDictionary[Image, bool] = WeakKeyDictionary()
         self._changed: list[Labels] = []
         self._quiet = QTimer(self._bridge)
@@ -65,10 +67,7 @@ class Keeper:
         """Write what waits, and let go of all layers."""
         self._keep_changed()
         self._quiet.stop()
-        for layer in list(self._images):
-            layer.events.paint.disconnect(self._stroke)
-            layer.events.set_data.disconnect(self._hint)
-        self._images.clear()
+        self.stay_with(())
         self.autosave.close()
 
     # ------------------------------------------------------------------- keeping
@@ -84,7 +83,18 @@ class Keeper:
         if new:
             scribbles.events.paint.connect(self._stroke)
             scribbles.events.set_data.connect(self._hint)
-        self.keep(scribbles)
+        if not new:
+            self.keep(scribbles)
+
+    def stay_with(self, there: Collection[Any]) -> None:
+        """Let go of the layers that are not there any more: what is kept of them stays as it is."""
+        for layer in [x for x in self._images if x not in there]:
+            layer.events.paint.disconnect(self._stroke)
+            layer.events.set_data.disconnect(self._hint)
+            image = self.owner(layer)
+            del self._images[layer]
+            if self._kept.pop(layer, None) is not None and image is not None:
+                self._asked.pop(image, None)  # what was on it is offered again
 
     def owner(self, scribbles: Labels) -> Image | None:
         """Return the image that the strokes of a layer are kept under."""
@@ -114,7 +124,23 @@ class Keeper:
         if image in self._fingerprints:  # else `_know` comes back
             if self._unclaimed.pop(image, False):
                 self.autosave.set_aside(self._fingerprints[image])
-            self.autosave.keep(self.saved(image, snapshot))
+            self.autosave.keep(self.saved(image, self._with_others(scribbles, image, snapshot)))
+
+    def _with_others(
+        self, scribbles: Labels, image: Image, snapshot: ScribbleSnapshot
+    ) -> ScribbleSnapshot:
+        """Return what is on all layers of an image, this one on top: one file holds them all."""
+        key = self._fingerprints[image]
+        parts = [snapshot]
+        for layer, kept in self._kept.items():
+            owner = self.owner(layer)
+            if layer is not scribbles and owner and self._fingerprints.get(owner) == key:
+                parts.append(kept)
+        if len(parts) == 1:
+            return snapshot
+        indices, first = np.unique(np.concatenate([p.indices for p in parts]), return_index=True)
+        classes = np.concatenate([p.classes for p in parts])[first]
+        return ScribbleSnapshot(snapshot.shape, indices, classes)
 
     def saved(self, image: Image, snapshot: ScribbleSnapshot) -> SavedSession:
         """Return what is worth keeping of an image and its strokes."""
@@ -129,11 +155,10 @@ class Keeper:
             model=None,
         )
 
-    def keep_classes(self) -> None:
-        """Keep what is painted once more, with the class table of now."""
-        for scribbles in list(self._images):
-            if self._kept.pop(scribbles, None) is not None:
-                self.keep(scribbles)
+    def keep_classes(self, scribbles: Labels) -> None:
+        """Keep what is on a layer once more, with the class table of now."""
+        self._kept.pop(scribbles, None)
+        self.keep(scribbles)
 
     def _stroke(self, event: Any) -> None:
         self.keep(event.source)
@@ -150,10 +175,13 @@ class Keeper:
 
     # ------------------------------------------------------------------- finding
 
-    def look_for(self, image: Image) -> None:
-        """Say, once an image that nobody paints on yet, what was kept; `found` tells."""
-        if not self._asked.get(image) and all(one() is not image for one in self._images.values()):
-            self._asked[image] = True
+    def look_for(self, image: Image, scribbles: Labels | None) -> None:
+        """Find out, once an image, what was kept for it; `found` tells.
+
+        Nothing is told where just that is on its scribbles already.
+        """
+        if image not in self._asked:
+            self._asked[image] = None if scribbles is None else ref(scribbles)
             self._identify(image)
             if image in self._fingerprints:
                 self._tell(image)
@@ -166,11 +194,6 @@ class Keeper:
     def claim(self, image: Image) -> None:
         """Say that what was kept for an image is gone on with: it is not set aside."""
         self._unclaimed.pop(image, None)
-
-    def forget(self, image: Image) -> None:
-        """Delete what was kept for an image."""
-        if image in self._fingerprints:
-            self.autosave.forget(self._fingerprints[image])
 
     def fingerprint(self, image: Image) -> str:
         """Return the fingerprint of an image, computed now if need be."""
@@ -185,26 +208,39 @@ class Keeper:
         if not layers.is_lazy(image):
             self.fingerprint(image)
             return
+        if image in self._identifying:
+            return
+        self._identifying.add(image)
         pixels, reference, bridge = layers.pixels_of(image), ref(image), self._bridge
-        threading.Thread(
-            target=lambda: bridge.known.emit(reference, fingerprint(pixels)),
-            name="napari-msseg-fingerprint",
-            daemon=True,
-        ).start()
+
+        def identify() -> None:
+            try:
+                bridge.known.emit(reference, fingerprint(pixels))
+            except Exception as error:  # noqa: BLE001 - a lazy array may raise anything
+                bridge.error.emit(f"what is painted on it cannot be kept: {error}")
+
+        threading.Thread(target=identify, name="napari-msseg-fingerprint", daemon=True).start()
 
     def _know(self, reference: Any, key: str) -> None:
         image = reference()
         if image is None:
             return
         self._fingerprints[image] = key
+        if image in self._asked:  # first: what was kept must not be overwritten
+            self._tell(image)
         for scribbles, owner in list(self._images.items()):
             if owner() is image and self._kept.pop(scribbles, None) is not None:
                 self.keep(scribbles)
-        if self._asked.get(image):
-            self._tell(image)
 
     def _tell(self, image: Image) -> None:
         saved = self.autosave.find(self._fingerprints[image])
-        if saved is not None and saved.scribbles.indices.size:
-            self._unclaimed[image] = True
-            self.found.emit(image, saved)
+        if saved is None or not saved.scribbles.indices.size:
+            return
+        reference = self._asked[image]
+        scribbles = None if reference is None else reference()
+        if scribbles is not None and layers.fits(scribbles, image):
+            here = layers.take_snapshot(scribbles, image, 0)
+            if here.same_strokes(saved.scribbles):
+                return
+        self._unclaimed[image] = True
+        self.found.emit(image, saved)

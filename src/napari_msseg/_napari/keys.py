@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from napari.layers import Labels
 
@@ -45,33 +45,45 @@ class Keys:
         self._viewer = viewer
         self._choose_place = choose_place
         self._toggle = toggle
-        self._bound: WeakSet[Labels] = WeakSet()
-        viewer.bind_key(NEXT_KEY, lambda _: next_spot(), overwrite=True)
+        self._layers: WeakKeyDictionary[Labels, dict[str, Any]] = WeakKeyDictionary()
+        self._next = lambda _: next_spot()
+        viewer.bind_key(NEXT_KEY, self._next, overwrite=True)
 
     def bind(self, layer: Labels) -> bool:
         """Give a scribble layer its keys; return whether it had none yet."""
-        if layer in self._bound:
+        if layer in self._layers:
             return False
-        self._bound.add(layer)
-        for place in range(N_KEYS):
-            layer.bind_key(
-                str(place + 1), lambda _, place=place: self._choose_place(place), overwrite=True
-            )
-        layer.bind_key("X", lambda _: self._toggle(), overwrite=True)
-        layer.bind_key("E", _erase_while_held, overwrite=True)
+        ours: dict[str, Any] = {
+            str(place + 1): lambda _, place=place: self._choose_place(place)
+            for place in range(N_KEYS)
+        }
+        ours |= {"X": lambda _: self._toggle(), "E": _erase_while_held()}
+        for key, action in ours.items():
+            layer.bind_key(key, action, overwrite=True)
+        self._layers[layer] = ours
         return True
 
     def release(self) -> None:
-        """Take all keys back: napari's own mean what they meant."""
-        self._viewer.bind_key(NEXT_KEY, None)
-        for layer in list(self._bound):
-            for key in (*map(str, range(1, N_KEYS + 1)), "X", "E"):
-                layer.bind_key(key, None)
-        self._bound.clear()
+        """Take our keys back, but not those of another dock: napari's own mean what they meant."""
+        _unbind(self._viewer, {NEXT_KEY: self._next})
+        for layer, ours in list(self._layers.items()):
+            _unbind(layer, ours)
+        self._layers.clear()
 
 
-def _erase_while_held(layer: Labels) -> Iterator[None]:
-    before = layer.mode
-    layer.mode = "erase"
-    yield
-    layer.mode = before if before != "erase" else "paint"
+def _unbind(owner: Any, ours: dict[str, Any]) -> None:
+    for key, action in ours.items():
+        if any(bound is action for bound in owner.keymap.values()):
+            owner.bind_key(key, None)
+
+
+def _erase_while_held() -> Callable[[Labels], Iterator[None]]:
+    """Return what the key does: one for each layer, to be told from that of another dock."""
+
+    def erase(layer: Labels) -> Iterator[None]:
+        before = layer.mode
+        layer.mode = "erase"
+        yield
+        layer.mode = before if before != "erase" else "paint"
+
+    return erase

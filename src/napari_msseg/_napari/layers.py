@@ -21,6 +21,8 @@ ROLE = "napari-msseg role"
 """Key in `layer.metadata` that marks our layers: ``"scribbles"`` or ``"prediction"``."""
 GEOMETRY = "napari-msseg geometry"
 """Key in `layer.metadata` that holds the geometry of the file: affine and NIfTI header."""
+CLASSES = "napari-msseg classes"
+"""Key in `layer.metadata` of scribbles that holds their class table, as a mapping."""
 PREDICTION_OPACITY = 0.45
 MIN_BRUSH, BRUSHES_ACROSS = 3, 80
 TIME_NAMES = ("t", "time", "frame", "frames")
@@ -90,6 +92,11 @@ def pixels_of(layer: Image) -> Any:
     return layer.data[0] if layer.multiscale else layer.data
 
 
+def is_nifti(layer: Image) -> bool:
+    """Whether an image came from a NIfTI file of which we know the header."""
+    return layer.metadata.get(GEOMETRY, {}).get("nifti_header") is not None
+
+
 def is_lazy(layer: Image) -> bool:
     """Whether its pixels must be computed or read from a disk first."""
     return not isinstance(pixels_of(layer), np.ndarray)
@@ -119,7 +126,7 @@ def _metadata(image: Image, role: str) -> dict[str, Any]:
 
 
 def new_scribbles(image: Image, classes: ClassTable) -> Labels:
-    """Return an empty scribble layer for an image, brush in hand."""
+    """Return an empty scribble layer for an image."""
     layer = Labels(
         np.zeros(spatial_shape(image), np.uint8),
         name=f"{image.name} scribbles",
@@ -129,9 +136,8 @@ def new_scribbles(image: Image, classes: ClassTable) -> Labels:
         **placement(image),
     )
     layer.brush_size = max(MIN_BRUSH, round(min(layer.data.shape[-2:]) / BRUSHES_ACROSS))
-    layer.mode = "paint"
     layer.selected_label = 2
-    return layer
+    return layer  # the brush later: napari's buttons follow only what happens in a viewer
 
 
 def new_map(image: Image, name: str, colormap: Any) -> Image:
@@ -174,6 +180,14 @@ def new_pseudo_labels(image: Image, classes: ClassTable) -> Labels:
     )
     layer.editable = False
     return layer
+
+
+def class_table_of(layer: Labels) -> ClassTable | None:
+    """Return the class table that a scribble layer brings along, None where it has none."""
+    try:
+        return ClassTable.from_mapping(layer.metadata[CLASSES])
+    except (KeyError, InputError):
+        return None
 
 
 def role_of(layer: Any) -> str:

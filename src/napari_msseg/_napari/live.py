@@ -16,6 +16,7 @@ import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from napari.layers.base import Layer
+from napari.utils.colormaps import DirectLabelColormap
 from psygnal import Signal
 from qtpy.QtCore import QObject, Qt, QTimer
 from qtpy.QtCore import Signal as QtSignal
@@ -107,6 +108,9 @@ class LiveSession:
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
         self.classes = ClassTable.default()
+        self.chosen: Labels | None = None
+        """The layer that is painted on, whether it is trained on or not."""
+        self._colours: WeakKeyDictionary[Labels, Any] = WeakKeyDictionary()
         self.maps = MapLayers(viewer)
         self.live = True
         self.device = "auto"
@@ -115,11 +119,13 @@ class LiveSession:
         self.scribbles: Labels | None = None
         self.prediction: Labels | None = None
         self.frame: layers.Frame = ()
-        self.model_path = ""
+        self.model_paths: WeakKeyDictionary[Image, str] = WeakKeyDictionary()
+        """Model files that the next session of an image goes on from."""
         self._number = 0
+        self._started = 0  # the last session that the worker was told of; 0: none
         self._generation = 0
         self._shown_generation = -1
-        self._keep_model = False
+        self._model_of: Image | None = None  # whose weights the worker has
         self._shared: str | None = None
         self._sent: ScribbleSnapshot | None = None
         self._client: WorkerClient | None = None
@@ -163,6 +169,7 @@ class LiveSession:
         """Start the worker, which warms itself up, unless one runs."""
         if self._client is None or not self._client.is_alive:
             self._worker_number += 1
+            self._started = 0
             bridge, number = self._bridge, self._worker_number
             self._client = WorkerClient(
                 bridge.message.emit, lambda code, words: bridge.exited.emit(number, code, words)
@@ -216,7 +223,8 @@ class LiveSession:
     @property
     def has_model(self) -> bool:
         """Whether the worker has weights of the image of now."""
-        return self._keep_model and self._client is not None and self._client.is_alive
+        knows = self._started > 0 and self.image is not None and self.image is self._model_of
+        return knows and self._client is not None and self._client.is_alive
 
     def train(
         self,
@@ -248,7 +256,7 @@ class LiveSession:
         if image.ndim - len(frame) not in (2, 3):
             layers.volume_of(image, frame)  # says what is wrong
         snapshot = layers.take_snapshot(scribbles, image, self._generation + 1, frame)
-        snapshot.require_trainable()
+        self._require_trainable(snapshot)
 
         def prepare() -> SharedImage:
             return share(layers.volume_of(image, frame, channels))
@@ -256,7 +264,7 @@ class LiveSession:
         lazy = any(layers.is_lazy(one) for one in (image, *channels))
         shared = None if lazy else prepare()
         self._unshare()
-        keep_model = self._keep_model and image is self.image
+        keep_model = image is self._model_of
         self.image, self.frame = image, frame
         self._watch(scribbles)
         self._prepare_prediction(image)
@@ -274,6 +282,16 @@ class LiveSession:
                 name="napari-msseg-prepare",
                 daemon=True,
             ).start()
+
+    def _require_trainable(self, snapshot: ScribbleSnapshot) -> None:
+        """Say in names, not in numbers, what is missing."""
+        if snapshot.indices.size and not snapshot.is_trainable:
+            table = self.classes.with_class(int(snapshot.classes[0]))
+            raise InputError(
+                f"all strokes are “{table[int(snapshot.classes[0])].name}”: paint at least one "
+                "stroke of another class"
+            )
+        snapshot.require_trainable()
 
     def _prepared(self, number: int, outcome: SharedImage | Exception) -> None:
         """Go on with an image that the worker can map, or say why there is none."""
@@ -294,6 +312,8 @@ class LiveSession:
         self, image: SharedImage, snapshot: ScribbleSnapshot, keep_model: bool, once: bool
     ) -> None:
         live = self.live and not once
+        model_path = self.model_paths.pop(self.image, "") if self.image is not None else ""
+        self._started, self._model_of = self._number, self.image
         self._send(
             StartSession(
                 session=self._number,
@@ -305,14 +325,13 @@ class LiveSession:
                     rest_after=REST_STEPS if live else None,
                     max_steps=None if live else (UPDATE_STEPS if once else ROUND_STEPS),
                 ),
-                keep_model=keep_model or bool(self.model_path),
-                model_path=self.model_path,
+                keep_model=keep_model or bool(model_path),
+                model_path=model_path,
                 indices=snapshot.indices,
                 classes=snapshot.classes,
                 generation=snapshot.generation,
             )
         )
-        self._keep_model = True
         self._view = None
         self._tell_view()
         self._tell_removed()
@@ -343,9 +362,10 @@ class LiveSession:
         if self.is_running:
             self.stop()
         self._number += 1  # whatever still comes is stale
-        self._keep_model = False
+        self._model_of = None
         self._set_state(None, "")
-        self.model_path = ""
+        if self.image is not None:
+            self.model_paths.pop(self.image, None)
         if self.prediction is not None:
             self.prediction.data[...] = 0
             layers.show(self.prediction)
@@ -359,16 +379,32 @@ class LiveSession:
         self._take_strokes()
 
     def change_classes(self, classes: ClassTable) -> None:
-        """Use another class table: every layer of ours takes its colours."""
+        """Use another class table: what is painted on, predicted and mapped takes its colours."""
         self.classes = classes
-        for layer in self.viewer.layers:
-            role = layers.role_of(layer)
-            if role == "scribbles" or layer is self.scribbles:
-                layer.colormap = scribble_colours(classes)
-            elif role == "prediction":
-                layer.colormap = prediction_colours(classes)
+        painted = {layer for layer in (self.chosen, self.scribbles) if layer is not None}
+        for layer in painted:
+            layer.metadata[layers.CLASSES] = classes.to_mapping()
+            self._colour(layer, scribble_colours(classes))
+        if self.prediction is not None:
+            self._colour(self.prediction, prediction_colours(classes))
         self.maps.recolour(classes)
         self.classes_changed.emit(classes)
+
+    def choose(self, scribbles: Labels | None) -> None:
+        """Say which layer is painted on; it brings its class table along."""
+        if scribbles is self.chosen:
+            return
+        self.chosen = scribbles
+        if scribbles is not None:
+            table = layers.class_table_of(scribbles)
+            self.change_classes(self.classes if table is None else table)
+
+    def _colour(self, layer: Labels, colormap: DirectLabelColormap) -> None:
+        """Give a layer its colours, unless it has them: in 3D views that takes seconds."""
+        colours = {k: tuple(v) for k, v in colormap.color_dict.items()}
+        if self._colours.get(layer) != colours:
+            self._colours[layer] = colours
+            layer.colormap = colormap
 
     def forget_class(self, class_: int) -> None:
         """Predict a class no longer; where it was is background until the next answer."""
@@ -395,12 +431,12 @@ class LiveSession:
         self._send(AskSpots(session=self._number))
 
     def keep_model(self, path: str) -> None:
-        """Have the weights of now written to a file; `told` tells."""
-        self._send(KeepModel(session=self._number, path=path))
+        """Have the weights of now written to a file, also after the end; `told` tells."""
+        self._send(KeepModel(session=self._started, path=path))
 
     def forget_model(self) -> None:
-        """Let the next Train begin from nothing, or from `model_path`."""
-        self._keep_model = False
+        """Let the next Train begin from nothing, or from what `model_paths` names."""
+        self._model_of = None
 
     # --------------------------------------------------------------- view
 
@@ -486,6 +522,9 @@ class LiveSession:
         if isinstance(message, WorkerReady):
             self.worker_ready.emit(message)
             return
+        if isinstance(message, ModelKept):  # a file that lies there is never stale
+            self.told.emit(message)
+            return
         if message.session != self._number or self._client is None:
             return
         match message:
@@ -503,7 +542,7 @@ class LiveSession:
                 self.warned.emit(message.message)
             case Failed():
                 self.failed.emit(message.message)
-            case SpotsFound() | HeldOutScored() | ModelKept():
+            case SpotsFound() | HeldOutScored():
                 self.told.emit(message)
 
     def _show_tile(self, tile: PredictionReady) -> None:
@@ -542,6 +581,7 @@ class LiveSession:
         known = self._predictions.get(image)
         if known is not None and known.data.shape == layers.spatial_shape(image):
             self.prediction = known
+            self._colour(known, prediction_colours(self.classes))
             return
         self.prediction = layers.new_prediction(image, self.classes)
         self._predictions[image] = self.prediction
@@ -579,7 +619,7 @@ class LiveSession:
         if removed is self.prediction:
             self.prediction = None
         if removed is self.image:
-            self.image = None
+            self.image = self._model_of = None
 
     def _tell_lost(self) -> None:
         self.warned.emit(f"The {self._lost} layer was removed: training stopped.")

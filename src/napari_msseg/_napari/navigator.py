@@ -82,6 +82,7 @@ class Navigator:
     def show(self, position: tuple[int, ...]) -> None:
         """Put a pixel of the image into the middle of the view."""
         viewer, image = self._session.viewer, self._image
+        viewer.dims.ndisplay = 2  # from outside nobody sees a slice, and no brush works
         world = np.asarray(image.data_to_world(position), float)
         before = viewer.dims.ndim - image.ndim
         for axis in range(image.ndim):

@@ -19,11 +19,14 @@ class Offer:
     text : str
     actions : tuple of (str, callable)
         Labels and what they do. Every button ends the offer.
+    about : tuple of object
+        Without any of these there is nothing to offer.
     """
 
     key: str
     text: str
     actions: tuple[tuple[str, Callable[[], object]], ...]
+    about: tuple[object, ...] = ()
 
 
 class OfferPanel(QFrame):  # type: ignore[misc]
@@ -58,6 +61,11 @@ class OfferPanel(QFrame):  # type: ignore[misc]
     def withdraw(self, key: str) -> None:
         """Take an offer back that is no longer good."""
         self._waiting = [o for o in self._waiting if o.key != key]
+        self._show()
+
+    def withdraw_about(self, gone: object) -> None:
+        """Take back what cannot be done without something that is gone."""
+        self._waiting = [o for o in self._waiting if all(one is not gone for one in o.about)]
         self._show()
 
     def _show(self) -> None:

@@ -19,6 +19,8 @@ SMOOTHING = 0.1
 REDRAW_EVERY = 4
 """Steps between two drawings of the curve: it is there to be glanced at."""
 PLOT_HEIGHT = 100
+LEAST_LOSS = 1e-4
+"""A logarithm needs one."""
 LOSS_COLOUR, DICE_COLOUR = "#E69F00", "#56B4E9"
 
 
@@ -27,7 +29,7 @@ class ProgressPanel(QGroupBox):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__("3 · Watch")
-        self.status = _line("Choose an image, press New scribbles, and paint.", 2)
+        self.status = _line("Choose an image, press New scribbles, and paint.", 3)
         self.status.setAccessibleName("Status")
         self.numbers = _line("", 2)
         self.score = _line("", 2)
@@ -117,6 +119,7 @@ class _Plot(pyqtgraph.PlotWidget):  # type: ignore[misc]
         self.setFixedHeight(PLOT_HEIGHT)
         self.setMouseEnabled(x=False, y=False)
         self.hideButtons()
+        self.setLogMode(y=True)  # single steps may lose a thousand times as much
         self.setMenuEnabled(False)
         self.setToolTip("Loss (solid, left) and held-out Dice (dashed, right) by training step")
         item = self.getPlotItem()
@@ -147,7 +150,7 @@ class _Plot(pyqtgraph.PlotWidget):  # type: ignore[misc]
 
     def show_losses(self, steps: list[int], losses: list[float]) -> None:
         """Draw the loss."""
-        self._losses.setData(steps, losses)
+        self._losses.setData(steps, [max(loss, LEAST_LOSS) for loss in losses])
 
     def show_scores(self, steps: list[int], scores: list[float]) -> None:
         """Draw the held-out Dice."""

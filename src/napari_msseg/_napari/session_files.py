@@ -37,7 +37,7 @@ class SessionFiles:
     def __init__(self, session: LiveSession, keeper: Keeper) -> None:
         self._session = session
         self._keeper = keeper
-        self._waiting: tuple[Path, SavedSession] | None = None
+        self._waiting: tuple[Path, SavedSession, Path] | None = None
         self._timer = QTimer()
         self._timer.setInterval(KEEP_MODEL_MS)
         self._timer.timeout.connect(self.keep_model)
@@ -45,8 +45,11 @@ class SessionFiles:
         session.state_changed.connect(self._follow)
 
     def close(self) -> None:
-        """Keep no more models."""
+        """Keep no more models; a session that waits for one is written without it."""
         self._timer.stop()
+        for signal in (self.saved, self.failed):
+            signal.disconnect()  # nobody is there to tell
+        self._write_waiting("")
 
     # ------------------------------------------------------------------- keeping
 
@@ -54,14 +57,23 @@ class SessionFiles:
         """Have the model of now written beside the strokes of its image."""
         image = self._session.image
         path = None if image is None else self._keeper.model_path(image)
-        if path is not None:
+        if path is not None and self._session.has_model:
             self._session.keep_model(str(path))
+
+    def forget_model(self, image: Image) -> None:
+        """Delete the model that is kept for an image."""
+        self._session.model_paths.pop(image, None)
+        path = self._keeper.model_path(image)
+        if path is not None:
+            path.unlink(missing_ok=True)
 
     def _follow(self, state: SessionState | None, message: str) -> None:
         if state is SessionState.TRAINING and not self._timer.isActive():
             self._timer.start()
         elif state is None or state.is_final:
             self._timer.stop()
+        if state in (None, SessionState.PREPARING):  # nobody answers any more
+            self._write_waiting("")
         if state in (SessionState.STOPPED, SessionState.FINISHED, SessionState.PAUSED):
             self.keep_model()
 
@@ -80,7 +92,8 @@ class SessionFiles:
         session = self._keeper.saved(image, snapshot)
         model = self._keeper.model_path(image)
         if image is self._session.image and model is not None and self._session.has_model:
-            self._waiting = path, session
+            self._write_waiting("")  # who saves twice has two files
+            self._waiting = path, session, model
             self._session.keep_model(str(model))
             return
         self._write(path, session, model)
@@ -88,11 +101,18 @@ class SessionFiles:
     def _model_kept(self, event: Event) -> None:
         if self._waiting is None or not isinstance(event, ModelKept):
             return
-        (path, session), self._waiting = self._waiting, None
+        if event.path == str(self._waiting[2]):
+            self._write_waiting(event.error)
+
+    def _write_waiting(self, error: str) -> None:
+        """Write the session that waits for its model, with the model that there is."""
+        if self._waiting is None:
+            return
+        (path, session, model), self._waiting = self._waiting, None
         try:
-            self._write(path, session, None if event.error else Path(event.path))
-        except InputError as error:
-            self.failed.emit(str(error))
+            self._write(path, session, None if error else model)
+        except InputError as problem:
+            self.failed.emit(str(problem))
 
     def _write(self, path: Path, session: SavedSession, model: Path | None) -> None:
         weights = model.read_bytes() if model is not None and model.is_file() else None
@@ -125,8 +145,8 @@ class SessionFiles:
                 f"{layers.spatial_shape(image)}"
             )
         self._keeper.claim(image)
-        self._session.change_classes(saved.classes)
         scribbles = layers.new_scribbles(image, saved.classes)
+        scribbles.metadata[layers.CLASSES] = saved.classes.to_mapping()
         layers.put_strokes(scribbles, saved.scribbles)
         self._session.viewer.add_layer(scribbles)
         model = self._keeper.model_path(image)
@@ -135,7 +155,8 @@ class SessionFiles:
                 temporary.write_bytes(saved.model)
         if image is not self._session.image or saved.model is not None:
             self._session.forget_model()
-        self._session.model_path = str(model) if model is not None and model.is_file() else ""
+        if model is not None and model.is_file():
+            self._session.model_paths[image] = str(model)
         return scribbles
 
     def _image_of(self, saved: SavedSession) -> Image:

@@ -28,6 +28,7 @@ from napari_msseg._napari.navigator import Navigator
 from napari_msseg._napari.offers import Offer, OfferPanel
 from napari_msseg._napari.panels import ExportPanel, LayerPanel, LookPanel, TrainPanel
 from napari_msseg._napari.progress_panel import ProgressPanel
+from napari_msseg._napari.quiet import quieten
 from napari_msseg._napari.session_files import SessionFiles
 from napari_msseg.classes import ClassTable
 from napari_msseg.commands import WorkerReady
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
     import napari
 
 DOCK_WIDTH = 320
-FILE_TYPES = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;OME-TIFF (*.ome.tif)"
+NIFTI_TYPES = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;OME-TIFF (*.ome.tif)"
+FILE_TYPES = "TIFF (*.tif *.tiff);;OME-TIFF (*.ome.tif);;NIfTI (*.nii.gz *.nii)"
 SESSION_TYPES = "Scribble session (*.msseg)"
 NO_IMAGE = "Open an image first: drop a file on the viewer, or File › Open Sample."
 WORDS = {
@@ -88,7 +90,9 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             napari_viewer, self.classes.choose_place, self.classes.toggle, self.navigator.next
         )
         self._device_in_words = "starting the worker"
+        self._counted: Labels | None = None
         self._lay_out()
+        quieten(self)
         self._use_settings()
         self._wire()
         self._list_layers()
@@ -138,13 +142,14 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         events = self.viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered):
             event.connect(self._list_layers)
-        self.destroyed.connect(_Disconnect(events, self._list_layers))
+        events.inserted.connect(self._follow_new_image)
+        self.destroyed.connect(_Disconnect(events, self._list_layers, self._follow_new_image))
 
     def _wire_panels(self) -> None:
         panel, train, export = self.layer_panel, self.train_panel, self.export_panel
         panel.new_scribbles.connect(self.new_scribbles)
-        panel.image_chosen.connect(self._use_choice)
-        panel.scribbles_chosen.connect(self._use_choice)
+        panel.image_chosen.connect(self._use_chosen_image)
+        panel.scribbles_chosen.connect(self._use_chosen_scribbles)
         train.train.connect(self.train)
         train.once.connect(self.update_once)
         train.pause.connect(self._pause_or_resume)
@@ -165,13 +170,15 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         session.worker_ready.connect(self._show_worker)
         self.coach.scored.connect(progress.show_score)
         self.coach.agreed.connect(progress.show_agreement)
-        self.coach.said.connect(progress.say)
+        self.coach.said.connect(self._advise)
         session.classes_changed.connect(self._show_classes)
         session.warned.connect(self._warn)
         session.failed.connect(self._warn)
         session.map_gone.connect(self.look_panel.untick)
         self.navigator.said.connect(progress.say)
         self.classes.warned.connect(self._warn)
+        self.classes.changed.connect(self._keep_classes)
+        self.classes.said.connect(progress.say)
         self.keeper.painted.connect(self._count)
         self.keeper.found.connect(self._offer_kept)
         self.keeper.failed.connect(self._warn)
@@ -193,9 +200,9 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
 
     def choose_image(self, layer: Any) -> None:
         """Choose an image, if that is what the layer is."""
-        if layers.is_image(layer):
+        if layers.is_image(layer) and layer is not self.layer_panel.chosen_image():
             self.layer_panel.choose(self.layer_panel.image, layer)
-            self._use_choice()
+            self._use_chosen_image()
 
     def _take_in_hand(self, scribbles: Labels) -> None:
         """Add a scribble layer, unless that is done, choose it, and the brush of foreground."""
@@ -223,8 +230,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self._warn("Press “New scribbles” and paint some background and some foreground.")
         else:
             self.progress_panel.clear()
-            self.keeper.watch(image, scribbles)
-            self._try(
+            began = self._try(
                 lambda: self.session.train(
                     image,
                     scribbles,
@@ -233,6 +239,11 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
                     once=once,
                 )
             )
+            if began:
+                self.guard.trained_on = scribbles
+                self.offers.withdraw("switch")
+                self.keeper.watch(image, scribbles)
+                self.keeper.keep(scribbles)
 
     def _frame(self, image: Image) -> layers.Frame:
         """Return the frame on the screen, where the leading axes of an image count frames."""
@@ -260,8 +271,12 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         if self.session.image is None or self.session.prediction is None:
             self._warn("There is no prediction yet: press Train first.")
             return
-        name = self._suggested(f"{self.session.image.name}_mask.tif")
-        path, _ = QFileDialog.getSaveFileName(self, "Save mask", name, FILE_TYPES)
+        nifti = layers.is_nifti(self.session.image)
+        suffix = ".nii.gz" if nifti else ".tif"
+        name = self._suggested(f"{self.session.image.name}_mask{suffix}")
+        types = NIFTI_TYPES if nifti else FILE_TYPES
+        path, _ = QFileDialog.getSaveFileName(self, "Save mask", name, types)
+        path = f"{path}{suffix}" if path and not Path(path).suffix else path
         if path and self._try(lambda: self.export(path)):
             self._say_saved(path)
 
@@ -283,8 +298,12 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self._try(lambda: self._take_in_hand(self.files.open(Path(path))))
 
     def _suggested(self, name: str) -> str:
-        folder = Path(self.settings.folder)
-        return str(folder / name) if self.settings.folder and folder.is_dir() else name
+        image = self.layer_panel.chosen_image()
+        source = "" if image is None else str(image.source.path or "")
+        for folder in (str(Path(source).parent) if source else "", self.settings.folder):
+            if folder and Path(folder).is_dir():
+                return str(Path(folder) / name)
+        return name
 
     def _say_saved(self, path: str) -> None:
         self._remember(folder=str(Path(path).resolve().parent))
@@ -298,6 +317,9 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self.session.pause()
 
     def _reset(self) -> None:
+        image = self.session.image or self.layer_panel.chosen_image()
+        if image is not None:
+            self.files.forget_model(image)
         self.session.reset()
         self.coach.forget()
         self.progress_panel.clear()
@@ -334,6 +356,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
                     ("Go on with them", weak(self._restore, image, saved)),
                     ("Start afresh", lambda: None),
                 ),
+                about=(image,),
             )
         )
 
@@ -354,6 +377,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
                     (f"Move it to “{scribbles.name}”", weak(self._move, layer, scribbles)),
                     ("Leave it there", partial(self.guard.ignore, layer)),
                 ),
+                about=(layer, scribbles),
             )
         )
 
@@ -365,8 +389,17 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
 
     def _show_state(self, state: SessionState | None, message: str) -> None:
         self.train_panel.show_state(state)
-        words = message[:1].upper() + message[1:] if message else WORDS.get(state, "")
-        self.progress_panel.say(words)
+        self.progress_panel.say(self._words_of(state, message))
+
+    def _words_of(self, state: SessionState | None, message: str = "") -> str:
+        if message:
+            return message[:1].upper() + message[1:]
+        if state is SessionState.TRAINING and self.session.image is not None:
+            return f"Training on “{self.session.image.name}”. Keep painting where it is wrong."
+        return WORDS.get(state, "")
+
+    def _advise(self, words: str) -> None:
+        self.progress_panel.say(words or self._words_of(self.session.state))
 
     def _show_step(self, event: StepDone) -> None:
         self.progress_panel.show_step(event, self._device_in_words)
@@ -375,15 +408,25 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         # of its precision nothing: that differs between images and volumes
         self._device_in_words = ready.description.split(",")[0]
         self.train_panel.show_devices(ready.devices)
+        if self.session.device not in ready.devices:  # chosen on another machine
+            self.session.device = "auto"
 
     def _show_classes(self, classes: ClassTable) -> None:
         self.look_panel.show_classes(classes)
-        self.keeper.keep_classes()
+
+    def _keep_classes(self) -> None:
+        scribbles = self.layer_panel.chosen_scribbles()
+        if scribbles is not None:
+            self.keeper.keep_classes(scribbles)
 
     def _count(self, scribbles: Labels, snapshot: ScribbleSnapshot) -> None:
-        self.session.meet(snapshot)
         if scribbles is self.layer_panel.chosen_scribbles():
+            self.session.meet(snapshot)
             self.classes.count(snapshot)
+            if not self.session.is_running:
+                ready = "press Train." if snapshot.is_trainable else "paint another class too."
+                n = sum(count_pieces(snapshot))
+                self.progress_panel.say(f"{n} stroke{'s' * (n != 1)}: {ready}")
 
     def _warn(self, message: str) -> None:
         text = message[:1].upper() + message[1:]
@@ -410,7 +453,18 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         for layer in (*images, *scribbles):
             layer.events.name.disconnect(self._list_layers)
             layer.events.name.connect(self._list_layers)
+        self.keeper.stay_with(scribbles)
+        if event is not None and event.type == "removed":
+            self.offers.withdraw_about(event.value)
         self._use_choice()
+
+    def _follow_new_image(self, event: Any) -> None:
+        """Choose an image that was just opened, unless it may be a channel of the chosen one."""
+        new, chosen = event.value, self.layer_panel.chosen_image()
+        if not layers.is_image(new) or self.session.is_running or chosen in (None, new):
+            return
+        if layers.spatial_shape(new) != layers.spatial_shape(chosen):
+            self.choose_image(new)
 
     def _use_choice(self) -> None:
         """Ask what this image raises, keep its strokes, look for those of before."""
@@ -425,17 +479,60 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         panel.channels.show_layers(alike)
         panel.show_rows(channels=bool(alike), frames=image is not None and image.ndim == 3)
         self.guard.scribbles = scribbles
+        self.session.choose(scribbles)
         if image is None:
             return
-        if scribbles is not None and layers.fits(scribbles, image):
-            if self.keys.bind(scribbles):
-                self.session.change_classes(self.session.classes)  # also of this layer
-            if self.keeper.owner(scribbles) is None:
-                self.keeper.watch(image, scribbles)
-            self.classes.count(self.keeper.last(scribbles))
+        fitting = scribbles if scribbles is not None and layers.fits(scribbles, image) else None
+        self.keeper.look_for(image, fitting)  # before anything is kept
+        if fitting is not None and layers.role_of(fitting) == "scribbles":
+            if self.keys.bind(fitting):
+                fitting.events.selected_label.connect(self._follow_label)
+            if self.keeper.owner(fitting) is None:
+                self.keeper.watch(image, fitting)
+        if fitting is not self._counted:
+            self._counted = fitting
+            self.classes.count(None if fitting is None else layers.take_snapshot(fitting, image, 0))
+        self._offer_switch(fitting)
+
+    def _follow_label(self, event: Any) -> None:
+        self.classes.follow(event.source)
+
+    def _use_chosen_image(self) -> None:
+        """Choose the scribbles of the image that was chosen, or none."""
+        panel = self.layer_panel
+        image = panel.chosen_image()
+        own = [x for x in self.viewer.layers if layers.is_scribble_layer(x)]
+        own = [x for x in own if self.keeper.owner(x) in (image, None) and layers.fits(x, image)]
+        if own:
+            panel.choose(panel.scribbles, own[-1])
         else:
-            self.classes.count(None)
-        self.keeper.look_for(image)
+            panel.scribbles.setCurrentIndex(-1)
+        self._use_choice()
+
+    def _use_chosen_scribbles(self) -> None:
+        """Keep strokes of the layer that the user has chosen, whoever made it."""
+        self._use_choice()
+        image, scribbles = self.layer_panel.chosen_image(), self.layer_panel.chosen_scribbles()
+        if image is not None and scribbles is not None and layers.fits(scribbles, image):
+            self.keys.bind(scribbles)
+            self.keeper.watch(image, scribbles)
+
+    def _offer_switch(self, scribbles: Labels | None) -> None:
+        """Offer to train on what is chosen, where something else is trained on."""
+        trained_on = self.session.scribbles if self.session.is_running else None
+        if scribbles is None or trained_on is None or scribbles is trained_on:
+            self.offers.withdraw("switch")
+            return
+        self.offers.offer(
+            Offer(
+                key="switch",
+                text=f"“{scribbles.name}” is chosen, but “{trained_on.name}” is trained on.",
+                actions=(
+                    (f"Train on “{scribbles.name}”", weak(self.train)),
+                    ("Go on as it is", lambda: None),
+                ),
+            )
+        )
 
 
 class _End:
@@ -469,12 +566,15 @@ def weak(method: Any, *arguments: Any) -> Any:
 
 
 class _Disconnect:
-    """Takes a callback back from the layer list when the widget is gone."""
+    """Takes callbacks back from the layer list when the widget is gone; does not hold it."""
 
-    def __init__(self, events: Any, callback: Any) -> None:
+    def __init__(self, events: Any, *callbacks: Any) -> None:
         self._events = events
-        self._callback = callback
+        self._callbacks = [weakref.WeakMethod(callback) for callback in callbacks]
 
     def __call__(self) -> None:
-        for event in (self._events.inserted, self._events.removed, self._events.reordered):
-            event.disconnect(self._callback)
+        for reference in self._callbacks:
+            callback = reference()
+            for event in (self._events.inserted, self._events.removed, self._events.reordered):
+                if callback is not None:
+                    event.disconnect(callback)

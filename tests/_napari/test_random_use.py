@@ -1,0 +1,838 @@
+"""Whatever is pressed, painted, moved and said in whatever order: nothing breaks, nothing is lost.
+
+`NAPARI_MSSEG_LONG=10` looks for new trouble for ten minutes; without it the same walks are taken
+each time. A walk that failed is printed as the shortest row of calls that fails as it did.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from functools import partial
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from napari.components import ViewerModel
+from napari.layers import Labels
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QColorDialog, QFileDialog
+
+from napari_msseg._napari import keeper as keeper_module
+from napari_msseg._napari import layers
+from napari_msseg._napari import live as live_module
+from napari_msseg._napari import widget as widget_module
+from napari_msseg._napari.class_panel import CLASS, NAME
+from napari_msseg._napari.widget import ScribbleWidget
+from napari_msseg.autosave import VARIABLE, Autosave
+from napari_msseg.commands import (
+    ForgetClasses,
+    ImageMapped,
+    KeepModel,
+    ShowMaps,
+    StartSession,
+    SubmitScribbles,
+)
+from napari_msseg.events import (
+    Failed,
+    HeldOutScored,
+    MapKind,
+    MapReady,
+    ModelKept,
+    Notice,
+    PredictionReady,
+    SessionState,
+    SpotsFound,
+    StateChanged,
+    StepDone,
+)
+from napari_msseg.scribbles import ScribbleSnapshot
+
+MINUTES = float(os.environ.get("NAPARI_MSSEG_LONG") or 0)
+WALKS, STEPS = (100, 60) if MINUTES else (60, 40)
+NEVER_MS = 10**9
+"""Timers are set off by a rule, so that a walk does not depend on how fast the machine is."""
+MOST_IMAGES = 5
+SHAPE, DEPTH, TIMES = (18, 24), 4, 3
+SHAPES: dict[str, tuple[int, ...]] = {
+    "image": SHAPE,
+    "wide image": (18, 30),
+    "volume": (DEPTH, *SHAPE),
+    "film": (TIMES, *SHAPE),
+    "film of volumes": (TIMES, DEPTH, *SHAPE),
+    "colours": (*SHAPE, 3),
+    "pyramid": SHAPE,
+    "lazy": SHAPE,
+}
+NAMES = ("cells", "Background", "", "mito\tchondria", "Kerne (2)", "🧫", "Class 2")
+WORKING = (
+    SessionState.PREPARING,
+    SessionState.TRAINING,
+    SessionState.TRAINING,
+    SessionState.WAITING,
+    SessionState.PAUSED,
+)
+FINAL = (SessionState.STOPPED, SessionState.FINISHED, SessionState.FAILED)
+some = st.integers(0, 11)
+"""Chooses among whatever is there."""
+
+
+def pick(things: Any, n: int) -> Any:
+    things = list(things)
+    return things[n % len(things)]
+
+
+class Later:
+    """Takes the place of `threading`: what a thread would do waits for its rule."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Any] = []
+
+    def Thread(self, target: Any, **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(start=lambda: self.waiting.append(target))
+
+
+class RandomUse(RuleBasedStateMachine):
+    """A dock, whoever uses it, and a worker that says anything it may say."""
+
+    def __init__(self, stage: SimpleNamespace) -> None:
+        super().__init__()
+        self.errors: list[BaseException] = []
+        self._hook = sys.excepthook
+        sys.excepthook = lambda _kind, error, _trace: self.errors.append(error)
+        self.folder: Path = stage.folder / f"walk {next(stage.numbers)}"
+        stage.patch.setenv(VARIABLE, str(self.folder))
+        self.settle, self.later, self.dialogs = stage.settle, stage.later, stage.dialogs
+        self.later.waiting.clear()
+        self.workers: list[Any] = stage.workers
+        self.workers.clear()
+        self.viewer = ViewerModel()
+        self.dock = ScribbleWidget(self.viewer)
+        self.over: set[int] = set()
+        self.answered: list[Any] = []
+        self.files: list[Path] = []
+        self.painted: list[tuple[Any, Any]] = []
+
+    # ------------------------------------------------------------------ what there is
+
+    @property
+    def session(self) -> Any:
+        return self.dock.session
+
+    @property
+    def panel(self) -> Any:
+        return self.dock.layer_panel
+
+    @property
+    def chosen(self) -> Any:
+        return self.panel.chosen_scribbles()
+
+    @property
+    def in_hand(self) -> Any:
+        """The layer that most is painted on."""
+        return self.chosen or self.paintable[-1]
+
+    @property
+    def images(self) -> list[Any]:
+        return [x for x in self.viewer.layers if layers.is_image(x)]
+
+    @property
+    def paintable(self) -> list[Any]:
+        return [x for x in self.viewer.layers if layers.is_scribble_layer(x)]
+
+    def has_layers(self) -> bool:
+        return bool(self.viewer.layers)
+
+    def has_images(self) -> bool:
+        return bool(self.images)
+
+    def has_scribbles(self) -> bool:
+        return bool(self.paintable)
+
+    def has_begun(self) -> bool:
+        return bool(self._starts())
+
+    def has_offer(self) -> bool:
+        return self.dock.offers.current is not None
+
+    # -------------------------------------------------------------------------- images
+
+    @initialize(kind=st.sampled_from(list(SHAPES)), trains=st.booleans())
+    def begin(self, kind: str, trains: bool) -> None:
+        self.add_image(kind, 0)
+        self.dock.new_scribbles()
+        for place in (0, 1):
+            self.stroke(0, place, place, 3, 1)
+        if trains:
+            self.dock.train()
+
+    @rule(kind=st.sampled_from(list(SHAPES)), seed=st.integers(0, 2))
+    def add_image(self, kind: str, seed: int) -> None:
+        """Some of them are the same image once more."""
+        if len(self.images) >= MOST_IMAGES:
+            return
+        pixels: Any = np.random.default_rng(seed).integers(0, 255, SHAPES[kind]).astype(np.uint8)
+        options: dict[str, Any] = {"name": kind, "rgb": kind == "colours"}
+        if kind == "pyramid":
+            options["multiscale"], pixels = True, [pixels, pixels[::2, ::2]]
+        if kind == "film":
+            options["axis_labels"] = ("t", "y", "x")
+        if kind == "volume":
+            options["scale"] = (2.0, 0.5, 0.5)
+        if kind == "lazy":
+            pixels = pytest.importorskip("dask.array").from_array(pixels, chunks=16)
+        self.viewer.add_image(pixels, **options)
+        self.settle()
+
+    @rule(n=some, wide=st.booleans())
+    def add_somebody_elses_labels(self, n: int, wide: bool) -> None:
+        if len(self.paintable) >= MOST_IMAGES:
+            return
+        shape = (40, 40) if wide or not self.images else layers.spatial_shape(pick(self.images, n))
+        self.viewer.add_labels(np.zeros(shape, np.int32), name="notes")
+
+    @precondition(has_layers)
+    @rule(n=some)
+    def remove_a_layer(self, n: int) -> None:
+        self.viewer.layers.remove(pick(self.viewer.layers, n))
+        self.settle()
+
+    @precondition(has_layers)
+    @rule(n=some, name=st.sampled_from(["cells", "image", "", "notes"]))
+    def rename_a_layer(self, n: int, name: str) -> None:
+        pick(self.viewer.layers, n).name = name
+
+    @precondition(has_layers)
+    @rule(n=some, to=some)
+    def move_a_layer(self, n: int, to: int) -> None:
+        size = len(self.viewer.layers)
+        self.viewer.layers.move(n % size, to % size)
+
+    @precondition(has_layers)
+    @rule(n=some)
+    def hide_or_show_a_layer(self, n: int) -> None:
+        layer = pick(self.viewer.layers, n)
+        layer.visible = not layer.visible
+
+    @precondition(has_layers)
+    @rule(n=some)
+    def select_a_layer(self, n: int) -> None:
+        self.viewer.layers.selection.active = pick([*self.viewer.layers, None], n)
+
+    # ------------------------------------------------------------------------- choices
+
+    @precondition(has_images)
+    @rule(n=some)
+    def choose_an_image(self, n: int) -> None:
+        self._choose(self.panel.image, n)
+
+    @precondition(has_scribbles)
+    @rule(n=some)
+    def choose_scribbles(self, n: int) -> None:
+        self._choose(self.panel.scribbles, n)
+
+    def _choose(self, box: Any, n: int) -> None:
+        box.setCurrentIndex(n % box.count())
+        box.activated.emit(box.currentIndex())
+        self.settle()
+
+    @rule(n=some)
+    def say_what_slices_are(self, n: int) -> None:
+        self._choose(self.panel.frames, n)
+
+    @precondition(lambda self: self.panel.channels._menu.actions())
+    @rule(n=some)
+    def tick_a_channel(self, n: int) -> None:
+        pick(self.panel.channels._menu.actions(), n).trigger()
+
+    @rule()
+    def make_new_scribbles(self) -> None:
+        if len(self.paintable) < MOST_IMAGES:
+            self.panel.new_button.click()
+
+    # ------------------------------------------------------------------------ painting
+
+    @precondition(has_scribbles)
+    @rule(n=some, place=some, at=some, length=st.integers(1, 4), size=st.integers(1, 3))
+    def stroke(self, n: int, place: int, at: int, length: int, size: int) -> None:
+        """Mostly on the chosen layer, and with a class of the table; sometimes with a new one."""
+        layer = pick([self.in_hand] * 9 + self.paintable, n)
+        classes = self.session.classes.classes
+        label = classes[place % len(classes)].class_ + 1 if place < 11 else len(classes) + 2
+        layer.brush_size = 2 * size - 1
+        where = self._place(layer, at)
+        with layer.block_history():
+            for column in range(length):
+                layer.paint((*where[:-1], where[-1] + column), label)
+        self._note(layer)
+
+    @precondition(has_scribbles)
+    @rule(n=some, at=some)
+    def erase(self, n: int, at: int) -> None:
+        layer = pick([self.in_hand, *self.paintable], n)
+        layer.brush_size = 9
+        with layer.block_history():
+            layer.paint(self._place(layer, at), 0)
+        self._note(layer)
+
+    @precondition(has_scribbles)
+    @rule(at=some, place=st.integers(0, 1))
+    def fill(self, at: int, place: int) -> None:
+        self.in_hand.fill(self._place(self.in_hand, at), place + 1)
+        self._note(self.in_hand)
+
+    @precondition(has_scribbles)
+    @rule(n=some)
+    def undo(self, n: int) -> None:
+        layer = pick([self.in_hand, self.in_hand, *self.paintable], n)
+        layer.undo()
+        self._note(layer)
+
+    @precondition(has_scribbles)
+    @rule(n=some)
+    def redo(self, n: int) -> None:
+        layer = pick([self.in_hand, self.in_hand, *self.paintable], n)
+        layer.redo()
+        self._note(layer)
+
+    @staticmethod
+    def _place(layer: Any, n: int) -> tuple[int, ...]:
+        *rest, columns = layer.data.shape
+        return (*((3 * n + i) % size for i, size in enumerate(rest)), (5 * n) % (columns - 4))
+
+    def _note(self, layer: Any) -> None:
+        """Remember what is on a layer: nobody but who paints changes it."""
+        self.painted = [p for p in self.painted if p[0] is not layer]
+        self.painted.append((layer, np.array(layer.data)))
+
+    # ------------------------------------------------------------------------- classes
+
+    @rule()
+    def add_a_class(self) -> None:
+        if len(self.session.classes) < 8:
+            self.panel.classes.add_button.click()
+
+    @rule()
+    def remove_the_class_in_hand(self) -> None:
+        button, class_ = self.panel.classes.remove_button, self.panel.classes.current
+        if not button.isEnabled():
+            return
+        button.click()
+        assert class_ not in self.session.classes
+        for layer, before in self.painted:
+            if layer is self.chosen:
+                expected = np.where(before == class_ + 1, 0, before)
+                np.testing.assert_array_equal(layer.data, expected)
+                self._note(layer)
+
+    @rule(up=st.booleans())
+    def move_the_class_in_hand(self, up: bool) -> None:
+        classes = self.panel.classes
+        (classes.up_button if up else classes.down_button).click()
+
+    @rule(n=some, to=some)
+    def drag_a_class(self, n: int, to: int) -> None:
+        size = len(self.session.classes)
+        self.panel.classes.list.dropped.emit(n % size, to % size)
+
+    @rule(n=some, name=st.sampled_from(NAMES))
+    def rename_a_class(self, n: int, name: str) -> None:
+        rows = self.panel.classes.list
+        rows.topLevelItem(n % rows.topLevelItemCount()).setText(NAME, name)
+
+    @rule(colour=st.sampled_from(["#ff0000", "#00ff7f", "no colour"]))
+    def recolour_the_class_in_hand(self, colour: str) -> None:
+        self.dialogs.colour = QColor(colour) if colour.startswith("#") else QColor()
+        self.panel.classes.colour_button.click()
+
+    @rule(n=some)
+    def choose_a_class(self, n: int) -> None:
+        rows = self.panel.classes.list
+        rows.setCurrentItem(rows.topLevelItem(n % rows.topLevelItemCount()))
+
+    @rule(n=some)
+    def press_the_key_of_a_class(self, n: int) -> None:
+        self.dock.classes.choose_place(n)
+
+    @rule()
+    def toggle_two_classes(self) -> None:
+        self.dock.classes.toggle()
+
+    # ------------------------------------------------------------------------ training
+
+    @rule()
+    def train(self) -> None:
+        self.dock.train_panel.train_button.click()
+
+    @rule()
+    def update_once(self) -> None:
+        self.dock.train_panel.once_button.click()
+
+    @rule()
+    def pause_or_resume(self) -> None:
+        self.dock.train_panel.pause_button.click()
+
+    @rule()
+    def stop(self) -> None:
+        self.dock.train_panel.stop_button.click()
+
+    @rule()
+    def reset(self) -> None:
+        self.dock.train_panel.reset_button.click()
+
+    @rule()
+    def switch_live(self) -> None:
+        self.dock.train_panel.live.click()
+
+    @precondition(lambda self: self.later.waiting)
+    @rule(n=some)
+    def the_disk_answers(self, n: int) -> None:
+        """What a lazy image is read or hashed for has come."""
+        self.later.waiting.pop(n % len(self.later.waiting))()
+        self.settle()
+
+    # ------------------------------------------------------------- what the worker says
+
+    def _starts(self) -> list[StartSession]:
+        return [c for worker in self.workers for c in worker.of(StartSession)]
+
+    def _speak(self, kind: Any, n: int, /, **values: Any) -> None:
+        """Say something of the newest session, or of an older one, which nobody may heed."""
+        starts = self._starts()
+        start = starts[-1] if n < 9 else pick(starts, n)
+        if start.session == self.session._number and start.session in self.over:
+            return
+        if not self.workers[-1].is_alive:
+            return
+        sent = [c for worker in self.workers for c in worker.of(SubmitScribbles)]
+        known = [start.generation, *(c.generation for c in sent if c.session == start.session)]
+        fields = {k: v(start) if callable(v) else v for k, v in values.items()}
+        self.workers[-1].say(
+            kind(session=start.session, generation=pick(reversed(known), n), **fields)
+        )
+
+    @precondition(has_begun)
+    @rule(n=some, state=st.sampled_from(WORKING))
+    def the_worker_goes_on(self, n: int, state: SessionState) -> None:
+        self._speak(StateChanged, n, state=state, message="resting" if n % 3 == 2 else "")
+
+    @precondition(has_begun)
+    @rule(n=some, state=st.sampled_from(FINAL))
+    def the_session_is_over(self, n: int, state: SessionState) -> None:
+        if state is SessionState.FAILED:
+            self._speak(Failed, 0, message="no memory")
+        self._speak(StateChanged, 0, state=state, message="")
+        self.over.add(self._starts()[-1].session)
+
+    @precondition(has_begun)
+    @rule(n=some, seed=some)
+    def a_tile_comes(self, n: int, seed: int) -> None:
+        painted = [c.class_ for c in self.session.classes]
+        self._speak(
+            PredictionReady,
+            n,
+            start=lambda start: _tile(start, seed)[0],
+            classes=lambda start: np.asarray(painted, np.uint8)[
+                _tile(start, seed)[1] % len(painted)
+            ],
+            probabilities=None,
+            step=seed,
+            last=True,
+        )
+
+    @precondition(has_begun)
+    @rule(n=some, seed=some, kind=st.sampled_from(list(MapKind)))
+    def a_map_comes(self, n: int, seed: int, kind: MapKind) -> None:
+        class_ = pick(self.session.classes, seed).class_ if kind is MapKind.PROBABILITY else 0
+        self._speak(
+            MapReady,
+            n,
+            kind=kind,
+            class_=class_,
+            start=lambda start: _tile(start, seed)[0],
+            values=lambda start: _tile(start, seed)[1],
+        )
+
+    @precondition(has_begun)
+    @rule(n=some, found=st.integers(0, 3))
+    def spots_come(self, n: int, found: int) -> None:
+        def positions(start: StartSession) -> Any:
+            shape = _spatial(start)
+            return np.array([[(n + i) % size for size in shape] for i in range(found)], np.int64)
+
+        self._speak(
+            SpotsFound,
+            n,
+            positions=lambda start: positions(start).reshape(found, len(_spatial(start))),
+            scores=np.linspace(1, 0, found, dtype=np.float32),
+        )
+
+    @precondition(has_begun)
+    @rule(n=some, right=st.integers(0, 50), doubts=st.integers(0, 1))
+    def a_score_comes(self, n: int, right: int, doubts: int) -> None:
+        self._speak(
+            HeldOutScored,
+            n,
+            confusion=np.array([[right, 3], [2, right]]),
+            log_loss=0.5,
+            n_pieces=np.array([2, doubts]),
+            is_cut=np.zeros(2, bool),
+            positions=lambda start: np.zeros((doubts, len(_spatial(start))), np.int64),
+            painted=np.ones(doubts, np.int64),
+            predicted=np.zeros(doubts, np.int64),
+        )
+
+    @precondition(has_begun)
+    @rule(n=some, step=st.integers(1, 9))
+    def a_step_is_done(self, n: int, step: int) -> None:
+        losses = dict.fromkeys(("total", "scribble", "pseudo", "pixel", "patch"), 0.5)
+        self._speak(StepDone, n, step=step, seconds=0.1 * step, memory=2**30 * (n % 2), **losses)
+
+    @precondition(has_begun)
+    @rule(n=some)
+    def the_worker_notes_something(self, n: int) -> None:
+        self._speak(Notice, n, message="half the batch")
+        self.workers[-1].say(ImageMapped(session=self._starts()[-1].session))
+
+    @rule(n=some)
+    def the_worker_is_ready(self, n: int) -> None:
+        if self.workers[-1].is_alive:
+            self.workers[-1].ready(("auto", "cuda:0", "cpu")[: 1 + n % 3])
+
+    @rule(broken=st.booleans())
+    def the_model_is_kept(self, broken: bool) -> None:
+        worker = self.workers[-1]
+        for asked in worker.of(KeepModel):
+            if any(asked is one for one in self.answered) or not worker.is_alive:
+                continue
+            self.answered.append(asked)
+            if not broken:
+                Path(asked.path).write_bytes(b"weights")
+            error = "the disk is full" if broken else ""
+            worker.say(ModelKept(session=asked.session, generation=0, path=asked.path, error=error))
+
+    @rule(trains_at_once=st.booleans())
+    def the_worker_dies(self, trains_at_once: bool) -> None:
+        if self.workers[-1].is_alive:
+            self.workers[-1].die(-9, "Killed")
+            if trains_at_once:  # before anybody has heard of it
+                self.dock.train()
+            self.settle()
+
+    # --------------------------------------------------------------------------- looking
+
+    @rule(kind=st.sampled_from(["uncertainty", "pseudo_labels"]))
+    def switch_a_map(self, kind: str) -> None:
+        getattr(self.dock.look_panel, kind).click()
+
+    @rule(n=some)
+    def choose_a_probability(self, n: int) -> None:
+        self._choose(self.dock.look_panel.probability, n)
+
+    @rule()
+    def go_to_the_next_spot(self) -> None:
+        self.dock.look_panel.next_button.click()
+
+    @rule()
+    def turn_between_2d_and_3d(self) -> None:
+        self.viewer.dims.ndisplay = 5 - self.viewer.dims.ndisplay
+
+    @rule(n=some, to=some)
+    def move_a_slider(self, n: int, to: int) -> None:
+        dims = self.viewer.dims
+        dims.set_current_step(n % dims.ndim, to)
+
+    @rule()
+    def turn_the_axes(self) -> None:
+        self.viewer.dims.roll()
+
+    @precondition(has_images)
+    @rule(n=some)
+    def the_canvas_draws(self, n: int) -> None:
+        """What a canvas would tell: without one, nothing is ever on a screen."""
+        image = pick(self.images, n)
+        shape = image.level_shapes[image.data_level] if image.multiscale else image.data.shape
+        last = np.array(shape[: image.ndim]) - 1
+        image.corner_pixels = np.array([np.minimum(n, last), last])
+        layers.camera_of(self.viewer).zoom = 1 + n
+
+    # --------------------------------------------------------------------- offers, files
+
+    @precondition(has_offer)
+    @rule(n=some)
+    def answer_an_offer(self, n: int) -> None:
+        labels = [x for x in self.viewer.layers if isinstance(x, Labels)]
+        pick(self.dock.offers.buttons, n).click()
+        self.settle()
+        for layer in labels:  # a stroke may have been moved
+            self._note(layer)
+
+    @rule(n=some)
+    def save_the_session(self, n: int) -> None:
+        self.dialogs.path = str(self.folder / f"{n}.msseg") if n else ""
+        self.dock.export_panel.save_button.click()
+        self.files.append(self.folder / f"{n}.msseg")
+
+    @precondition(lambda self: self.files)
+    @rule(n=some)
+    def open_a_session(self, n: int) -> None:
+        self.dialogs.path = str(pick(self.files, n))
+        self.dock.export_panel.open_button.click()
+        self.settle()
+
+    @rule(name=st.sampled_from(["mask.tif", "mask.nii.gz", ""]))
+    def save_the_mask(self, name: str) -> None:
+        self.dialogs.path = str(self.folder / name) if name else ""
+        self.dock.export_panel.export_button.click()
+
+    # ------------------------------------------------------------------------- invariants
+
+    @rule()
+    def all_is_quiet_for_a_while(self) -> None:
+        """Whatever waited for quiet has had it: now the worker and the disk know everything."""
+        self._let_time_pass()
+        self._the_worker_has_the_strokes()
+        self._the_worker_knows_what_is_wanted()
+        self._the_disk_has_the_strokes(self.dock.keeper.autosave, self._kept())
+
+    def _let_time_pass(self) -> None:
+        self._let_timers_run()
+        while self.later.waiting:
+            self.the_disk_answers(0)
+        self._let_timers_run()
+
+    def _let_timers_run(self) -> None:
+        session, dock = self.session, self.dock
+        for timer in (session._debounce, session._look, dock.keeper._quiet, dock.files._timer):
+            if timer.isActive():
+                if timer.isSingleShot():
+                    timer.stop()
+                timer.timeout.emit()
+        self.settle()
+
+    def _the_worker_has_the_strokes(self) -> None:
+        session, layer = self.session, self.session.scribbles
+        if not (session.live and session.is_running) or session._begin is not None:
+            return
+        if layer is None or session.image is None:
+            return
+        told = self.workers[-1].of((StartSession, SubmitScribbles))
+        newest = next(c for c in reversed(told) if c.session == session._number)
+        now = ScribbleSnapshot.from_labels(np.asarray(layer.data[session.frame]))
+        np.testing.assert_array_equal(newest.indices, now.indices)
+        np.testing.assert_array_equal(newest.classes, now.classes)
+
+    def _the_worker_knows_what_is_wanted(self) -> None:
+        session = self.session
+        if not session.is_running or session._begin is not None:
+            return
+        maps, gone = (
+            [c for c in self.workers[-1].of(kind) if c.session == session._number]
+            for kind in (ShowMaps, ForgetClasses)
+        )
+        wanted = ShowMaps(session=session._number, **session.maps.fields())
+        assert (maps or [ShowMaps(session=session._number)])[-1] == wanted
+        removed = {c.class_ for c in session.classes.removed}
+        assert removed <= {c for command in gone for c in command.classes}
+
+    def _the_disk_has_the_strokes(self, autosave: Autosave, kept: dict[str, list[Any]]) -> None:
+        """Of layers over one image, where several are painted, any of them may be on top."""
+        for key, there in kept.items():
+            saved = autosave.find(key)
+            assert saved is not None
+            found = saved.scribbles.labels()
+            painted = np.any([data > 0 for data in there], axis=0)
+            assert np.any([data == found for data in there], axis=0)[painted].all()
+            if len(self.painted) == 1:  # else a layer that is gone may have left something
+                np.testing.assert_array_equal(found, there[0])
+
+    def _kept(self) -> dict[str, list[Any]]:
+        """Return what is on the layers that are kept, by the image that it is kept under."""
+        keeper = self.dock.keeper
+        kept: dict[str, list[Any]] = {}
+        for layer in self.paintable:
+            image = keeper.owner(layer)
+            if image in keeper._fingerprints and keeper.last(layer) is not None:
+                kept.setdefault(keeper.fingerprint(image), []).append(np.array(layer.data))
+        return kept
+
+    @invariant()
+    def nothing_went_wrong_unseen(self) -> None:
+        if self.errors:
+            raise self.errors[0]
+
+    @invariant()
+    def predictions_lie_over_their_image_and_cannot_be_painted_on(self) -> None:
+        for image, prediction in self.session._predictions.items():
+            assert prediction.data.shape == layers.spatial_shape(image)
+        for layer in self.viewer.layers:
+            if isinstance(layer, Labels) and layers.role_of(layer) in ("prediction", "map"):
+                assert not layer.editable
+                assert layer.mode not in ("paint", "fill", "erase", "polygon")
+
+    @invariant()
+    def only_who_paints_changes_strokes(self) -> None:
+        known = [layer for layer, _ in self.painted]
+        for layer in self.paintable:
+            if not any(layer is one for one in known):
+                self._note(layer)
+        for layer, before in self.painted:
+            np.testing.assert_array_equal(layer.data, before)
+
+    @invariant()
+    def every_class_that_is_painted_is_in_the_table(self) -> None:
+        table, image = self.session.classes, self.panel.chosen_image()
+        known = {c.class_ + 1 for c in (*table, *table.removed)}
+        if self._is_ours(self.chosen) and image is not None and layers.fits(self.chosen, image):
+            assert set(np.unique(self.chosen.data)) - {0} <= known
+
+    @invariant()
+    def the_dock_shows_the_table_that_the_session_has(self) -> None:
+        table = self.session.classes
+        rows = self.panel.classes.list
+        items = [rows.topLevelItem(i) for i in range(rows.topLevelItemCount())]
+        assert [(i.data(NAME, CLASS), i.text(NAME)) for i in items] == [
+            (c.class_, c.name) for c in table
+        ]
+        assert self.panel.classes.current in table
+        offered = self.dock.look_panel.probability
+        assert [offered.itemData(i) for i in range(1, offered.count())] == [c.class_ for c in table]
+        if self._is_ours(self.chosen):
+            for c in table:
+                shown = self.chosen.colormap.color_dict[c.class_ + 1]
+                assert QColor.fromRgbF(*map(float, shown)).name() == c.colour.lower()
+
+    @staticmethod
+    def _is_ours(layer: Any) -> bool:
+        return layer is not None and layers.role_of(layer) == "scribbles"
+
+    @invariant()
+    def the_dock_shows_which_maps_are_wanted(self) -> None:
+        look, wanted = self.dock.look_panel, self.session.maps.wanted
+        assert look.uncertainty.isChecked() == ((MapKind.UNCERTAINTY, 0) in wanted)
+        assert look.pseudo_labels.isChecked() == ((MapKind.PSEUDO_LABELS, 0) in wanted)
+        shown = [c for kind, c in wanted if kind is MapKind.PROBABILITY]
+        chosen = look.probability.currentData()
+        assert shown == ([] if chosen is None else [chosen])
+
+    @invariant()
+    def the_dock_lists_the_layers_of_the_viewer(self) -> None:
+        for box, there in ((self.panel.image, self.images), (self.panel.scribbles, self.paintable)):
+            listed = [box.itemData(i) for i in range(box.count())]
+            assert [id(layer) for layer in listed] == [id(layer) for layer in there]
+            assert [box.itemText(i) for i in range(box.count())] == [x.name for x in there]
+        assert (self.panel.chosen_image() is None) == (not self.images)
+        assert self.dock.guard.scribbles is self.chosen
+
+    @invariant()
+    def what_can_be_pressed_fits_the_state(self) -> None:
+        train = self.dock.train_panel
+        assert train.train_button.isEnabled() != self.session.is_running
+        assert train.stop_button.isEnabled() == self.session.is_running
+        assert self.dock.progress_panel.status.text()
+
+    @invariant()
+    def a_saved_session_waits_only_for_a_model_that_comes(self) -> None:
+        if self.dock.files._waiting is not None:
+            worker = self.workers[-1]
+            assert worker.is_alive
+            assert worker.of(KeepModel)[-1].session == worker.start.session
+
+    def teardown(self) -> None:
+        """Close: what was painted is on the disk, and nothing runs on."""
+        kept: dict[str, list[Any]] = {}
+        waiting = self.dock.files._waiting
+        try:
+            if not self.errors:
+                self._let_time_pass()
+                kept = self._kept()
+        finally:
+            self.dock.close()
+            self.dock.deleteLater()
+            self.settle()
+            sys.excepthook = self._hook
+        self.nothing_went_wrong_unseen()
+        assert all(worker.is_closed or not worker.is_alive for worker in self.workers)
+        assert not [c for c in self._starts() if Path(c.image.path).exists()]
+        assert waiting is None or waiting[0].exists()
+        self._the_disk_has_the_strokes(Autosave(), kept)
+        del self.dock, self.viewer, self.painted  # hypothesis holds on to walks
+
+
+def _spatial(start: StartSession) -> tuple[int, ...]:
+    image = start.image
+    return tuple(n for n, axis in zip(image.shape, image.axes, strict=True) if axis != "C")
+
+
+def _tile(start: StartSession, seed: int) -> tuple[tuple[int, ...], Any]:
+    """Return where a tile of an image begins, and bytes of its shape."""
+    rng = np.random.default_rng(seed)
+    shape = _spatial(start)
+    first = tuple(int(rng.integers(0, n)) for n in shape)
+    size = tuple(int(rng.integers(1, n - f + 1)) for n, f in zip(shape, first, strict=True))
+    return first, rng.integers(0, 255, size).astype(np.uint8)
+
+
+@pytest.fixture
+def stage(
+    qapp: Any,
+    workers: list[Any],
+    settled: Any,
+    warnings: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> SimpleNamespace:
+    """What walks have in common: workers that pretend, dialogs that answer, clocks that wait."""
+    later, dialogs = Later(), SimpleNamespace(path="", colour=QColor())
+    for name in ("DEBOUNCE_MS", "STROKE_MS", "VIEW_MS"):
+        monkeypatch.setattr(live_module, name, NEVER_MS)
+    monkeypatch.setattr(live_module, "REFRESH_MS", {2: 0, 3: 0})
+    monkeypatch.setattr(keeper_module, "QUIET_MS", NEVER_MS)
+    for module in (live_module, keeper_module):
+        monkeypatch.setattr(module, "threading", later)
+    monkeypatch.setattr(widget_module, "show_info", lambda _: None)
+    for name in ("getSaveFileName", "getOpenFileName"):
+        monkeypatch.setattr(QFileDialog, name, lambda *_: (dialogs.path, ""))
+    monkeypatch.setattr(QColorDialog, "getColor", lambda *_: dialogs.colour)
+    return SimpleNamespace(
+        workers=workers,
+        settle=settled,
+        folder=tmp_path,
+        patch=monkeypatch,
+        later=later,
+        dialogs=dialogs,
+        numbers=count(),
+    )
+
+
+@pytest.mark.timeout(0 if MINUTES else 300)
+def test_random_use_breaks_nothing_and_loses_nothing(stage):
+    walk = settings(
+        max_examples=WALKS,
+        stateful_step_count=STEPS,
+        deadline=None,
+        derandomize=not MINUTES,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+        report_multiple_bugs=False,
+    )
+    end = time.monotonic() + 60 * MINUTES
+    while True:
+        run_state_machine_as_test(partial(RandomUse, stage), settings=walk)
+        if time.monotonic() >= end:
+            break

@@ -1,0 +1,473 @@
+"""Use a real window at random for half an hour, and look at what is left of it.
+
+Mouse strokes are posted to the canvas, buttons are clicked, a real worker trains. Counted are
+exceptions and errors of napari, sessions that failed, the memory of both processes, and after the
+end widgets, timers, threads and children of ours. The exit code is 1 if there is any::
+
+    xvfb-run -a -s "-screen 0 1400x900x24" python -m tools.random_use --minutes 30 \
+        --json benchmarks/results/random_use.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import random
+import shlex
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.latency import WINDOW, blobs
+from benchmarks.record import commit, machine
+from benchmarks.window import Painter, spin, wait
+
+PLUGIN = "napari-msseg", "Scribble segmentation"
+READ_EVERY = 30.0
+"""Seconds between two looks at the memory."""
+PAUSE = (0.05, 0.8)
+"""Seconds between two actions."""
+MOST_IMAGES, MOST_SCRIBBLES, MOST_CLASSES = 4, 4, 6
+FLAT = 0.05
+"""Memory may grow by as much from the second quarter of the time to the last, …"""
+LONG_ENOUGH = 10.0
+"""… which is looked at from so many minutes on."""
+COLOURS = "#c02040", "#2060c0", "#40a040"
+Seconds = float
+
+
+@dataclass
+class Findings:
+    """What must not happen, and what it cost."""
+
+    errors: list[str] = field(default_factory=list)
+    warnings: Counter[str] = field(default_factory=Counter)
+    actions: Counter[str] = field(default_factory=Counter)
+    memory: list[tuple[float, float, float]] = field(default_factory=list)
+    """Seconds, MB of this process, MB of the worker."""
+    left: list[str] = field(default_factory=list)
+
+    def listen(self) -> None:
+        """Hear of every exception and every notification from now on."""
+        from napari.utils.notifications import notification_manager
+
+        def note(kind: Any, error: Any, trace: Any) -> None:
+            self.error("".join(traceback.format_exception(kind, error, trace)))
+
+        sys.excepthook = note
+        threading.excepthook = lambda a: note(a.exc_type, a.exc_value, a.exc_traceback)
+        notification_manager.notification_ready.connect(self._notified)
+
+    def error(self, text: str) -> None:
+        """Remember something that must not happen."""
+        print(f"FOUND: {text}", flush=True)
+        self.errors.append(text)
+
+    def _notified(self, notification: Any) -> None:
+        if str(notification.severity) in ("error", "NotificationSeverity.ERROR"):
+            self.error(f"napari: {notification.message}")
+        else:
+            self.warnings[str(notification.message)] += 1
+
+    def growth(self) -> float:
+        """Return by how much this process grew from the second quarter to the last."""
+        quarter = len(self.memory) // 4
+        if not quarter:
+            return 0.0
+        mine = np.array([one[1] for one in self.memory])
+        return float(np.median(mine[-quarter:]) / np.median(mine[quarter : 2 * quarter]) - 1)
+
+
+class Dialogs:
+    """Answers every dialog, as nobody is there to do it."""
+
+    def __init__(self, folder: Path, rng: random.Random) -> None:
+        from qtpy.QtGui import QColor
+        from qtpy.QtWidgets import QColorDialog, QFileDialog
+
+        self.folder = folder
+        QFileDialog.getSaveFileName = lambda _, title, *rest: self._new(title)
+        QFileDialog.getOpenFileName = lambda *_: self._saved(rng)
+        QColorDialog.getColor = lambda *_: QColor(rng.choice(COLOURS))
+
+    def _new(self, title: str) -> tuple[str, str]:
+        name = "mask.tif" if "mask" in title else "session.msseg"
+        return str(self.folder / name), ""
+
+    def _saved(self, rng: random.Random) -> tuple[str, str]:
+        files = sorted(self.folder.glob("*.msseg"))
+        return (str(rng.choice(files)) if files else ""), ""
+
+
+class User:
+    """Does what users do, in no order.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    rng : random.Random
+    findings : Findings
+    """
+
+    def __init__(self, viewer: Any, rng: random.Random, findings: Findings) -> None:
+        self.viewer, self.rng, self.findings = viewer, rng, findings
+        self.open_dock()
+        self.add_image()
+        self.dock.new_scribbles()
+
+    # ----------------------------------------------------------------------- the dock
+
+    def open_dock(self) -> None:
+        """Open the dock and hear of its failures."""
+        self.frame, self.dock = self.viewer.window.add_plugin_dock_widget(*PLUGIN)
+        self.dock.session.failed.connect(self._failed)
+
+    def _failed(self, words: str) -> None:
+        self.findings.error(f"a session failed: {words}")
+
+    def reopen_dock(self) -> None:
+        """Close the dock with its ×, and open it again: nothing of the old one stays."""
+        gone = remains_of(self.dock)
+        self.frame.destroyOnClose()
+        del self.frame, self.dock
+        self.findings.left += gone()
+        self.open_dock()
+
+    @property
+    def chosen(self) -> Any:
+        """The scribble layer that is chosen, or None."""
+        return self.dock.layer_panel.chosen_scribbles()
+
+    def worker_mb(self) -> float:
+        """Return the memory of the worker."""
+        import psutil
+
+        client = self.dock.session._client
+        try:
+            return mb(psutil.Process(client.process.pid)) if client is not None else 0.0
+        except psutil.NoSuchProcess:
+            return 0.0
+
+    # ------------------------------------------------------------------------ actions
+
+    def stroke(self) -> None:
+        """Draw a stroke with the mouse, of a class of the table, somewhere on the canvas."""
+        layer, rng = self.chosen, self.rng
+        if layer is None or layer not in self.viewer.layers:
+            return
+        label = rng.choice(list(self.dock.session.classes)).class_ + 1
+        painter = Painter(self.viewer, layer, label=label)
+        painter.stroke(rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.8), rng.uniform(0.01, 0.1))
+        wait(0.05)
+
+    def undo_or_redo(self) -> None:
+        """Take a stroke back, or put it there again."""
+        if self.chosen is not None:
+            self.rng.choice((self.chosen.undo, self.chosen.undo, self.chosen.redo))()
+
+    def press_train(self) -> None:
+        """Press one of the buttons that train, pause, stop and forget."""
+        train = self.dock.train_panel
+        names = ["train_button"] * 6 + ["pause_button", "stop_button", "once_button"]
+        name = self.rng.choice([*names, "reset_button", "live"])
+        getattr(train, name).click()
+        if not train.live.isChecked() and self.rng.random() < 0.7:
+            train.live.click()
+
+    def change_classes(self) -> None:
+        """Add, remove, move, rename or recolour a class."""
+        panel, rng = self.dock.layer_panel.classes, self.rng
+        if len(self.dock.session.classes) < MOST_CLASSES:
+            panel.add_button.click()
+        buttons = panel.remove_button, panel.up_button, panel.down_button, panel.colour_button
+        rng.choice(buttons).click()
+        item = panel.list.topLevelItem(rng.randrange(panel.list.topLevelItemCount()))
+        rng.choice(
+            (
+                lambda: panel.list.setCurrentItem(item),
+                lambda: item.setText(0, f"Class {rng.randrange(5)}"),
+                self.dock.classes.toggle,
+            )
+        )()
+
+    def look_closer(self) -> None:
+        """Show a map, or no longer; go to the next spot."""
+        look = self.dock.look_panel
+        boxes = look.uncertainty.click, look.pseudo_labels.click, self._choose_probability
+        self.rng.choice((*boxes, look.next_button.click, look.next_button.click))()
+
+    def _choose_probability(self) -> None:
+        self._choose(self.dock.look_panel.probability)
+
+    def choose(self) -> None:
+        """Choose an image, scribbles, what slices are, or a channel."""
+        panel = self.dock.layer_panel
+        actions = panel.channels._menu.actions()
+        box = self.rng.choice((panel.image, panel.scribbles, panel.frames, None))
+        if box is not None:
+            self._choose(box)
+        elif actions:
+            self.rng.choice(actions).trigger()
+
+    def _choose(self, box: Any) -> None:
+        if box.count():
+            box.setCurrentIndex(self.rng.randrange(box.count()))
+            box.activated.emit(box.currentIndex())
+
+    def look_around(self) -> None:
+        """Move the camera and the sliders; 3D for a while."""
+        from napari_msseg._napari.layers import camera_of
+
+        dims, rng, camera = self.viewer.dims, self.rng, camera_of(self.viewer)
+        if rng.random() < 0.15 or dims.ndisplay == 3:
+            dims.ndisplay = 5 - dims.ndisplay
+        axis = rng.randrange(dims.ndim)
+        dims.set_current_step(axis, rng.randrange(int(dims.nsteps[axis])))
+        camera.zoom *= rng.uniform(0.7, 1.4)
+        if rng.random() < 0.5:
+            self.viewer.reset_view()
+
+    def meddle_with_layers(self) -> None:
+        """Hide, rename, move or select a layer; seldom remove one."""
+        layers, rng = self.viewer.layers, self.rng
+        if not layers:
+            return
+        layer = rng.choice(list(layers))
+        kind = rng.choice(("show", "show", "rename", "move", "select", "remove"))
+        if kind == "show":
+            layer.visible = not layer.visible
+        elif kind == "rename":
+            layer.name = f"layer {rng.randrange(9)}"
+        elif kind == "move":
+            layers.move(rng.randrange(len(layers)), rng.randrange(len(layers)))
+        elif kind == "select":
+            layers.selection.active = layer
+        elif rng.random() < 0.5:
+            layers.remove(layer)
+        for one in layers:  # most of the time all are shown
+            one.visible = one.visible or rng.random() < 0.7
+
+    def add_image(self) -> None:
+        """Open another image, unless there are enough, and scribbles for it."""
+        from napari_msseg._napari import layers
+
+        there = [x for x in self.viewer.layers if layers.is_image(x)]
+        if len(there) >= MOST_IMAGES:
+            self.viewer.layers.remove(self.rng.choice(there))
+        kind = self.rng.choice(tuple(IMAGES))
+        image = self.viewer.add_image(**IMAGES[kind](), name=kind)
+        self.dock.choose_image(image)
+        painted = [x for x in self.viewer.layers if layers.is_scribble_layer(x)]
+        if len(painted) >= MOST_SCRIBBLES:
+            self.viewer.layers.remove(self.rng.choice(painted))
+        self.dock.layer_panel.new_button.click()
+
+    def use_files(self) -> None:
+        """Save the mask or the session, or open one."""
+        export = self.dock.export_panel
+        self.rng.choice((export.export_button, export.save_button, export.open_button)).click()
+
+    def answer_an_offer(self) -> None:
+        """Press a button of the offer that is shown."""
+        if self.dock.offers.buttons:
+            self.rng.choice(self.dock.offers.buttons).click()
+
+    def act(self) -> None:
+        """Do one thing."""
+        action = self.rng.choices(list(ACTIONS), list(ACTIONS.values()))[0]
+        name = action.__name__
+        self.findings.actions[name] += 1
+        try:
+            action(self)
+        except Exception:  # noqa: BLE001 - that is what is looked for
+            self.findings.error(f"in {name}: {traceback.format_exc()}")
+        wait(self.rng.uniform(*PAUSE))
+
+
+ACTIONS: dict[Callable[[Any], None], float] = {
+    User.stroke: 40,
+    User.undo_or_redo: 8,
+    User.press_train: 12,
+    User.change_classes: 6,
+    User.look_closer: 10,
+    User.choose: 6,
+    User.look_around: 10,
+    User.meddle_with_layers: 5,
+    User.add_image: 2,
+    User.use_files: 4,
+    User.answer_an_offer: 6,
+    User.reopen_dock: 0.5,
+}
+"""What is done, and how often."""
+
+
+def _pyramid() -> dict[str, Any]:
+    pixels = blobs((1024, 1024))
+    return {"data": [pixels, pixels[::2, ::2], pixels[::4, ::4]], "multiscale": True}
+
+
+def _colours() -> dict[str, Any]:
+    return {"data": np.stack([blobs((384, 384))] * 3, axis=-1), "rgb": True}
+
+
+IMAGES: dict[str, Callable[[], dict[str, Any]]] = {
+    "cells": lambda: {"data": blobs((512, 512))},
+    "volume": lambda: {"data": blobs((16, 128, 128)), "scale": (2.0, 1.0, 1.0)},
+    "film": lambda: {"data": blobs((3, 256, 256)), "axis_labels": ("t", "y", "x")},
+    "film of volumes": lambda: {"data": np.stack([blobs((8, 64, 64))] * 3)},
+    "colours": _colours,
+    "pyramid": _pyramid,
+}
+
+
+def mb(process: Any) -> float:
+    """Return the memory of a process in MB."""
+    return float(process.memory_info().rss) / 2**20
+
+
+def remains_of(dock: Any) -> Callable[[], list[str]]:
+    """Return a look at what is left of a dock that is closed by then: nothing, in the end."""
+    session = dock.session
+    owners = {"session": session._bridge, "keeper": dock.keeper._bridge}
+    timers = [t for bridge in owners.values() for t in bridge.children()] + [dock.files._timer]
+    objects = [weakref.ref(one) for one in (dock, session, dock.keeper)]
+    client = session._client
+    worker = None if client is None else client.process
+
+    def look() -> list[str]:
+        found: list[str] = []
+
+        def is_over() -> bool:
+            gc.collect()
+            found[:] = [f"{type(o()).__name__} is alive" for o in objects if o() is not None]
+            found.extend("a timer runs" for timer in timers if _runs(timer))
+            if worker is not None and worker.poll() is None:
+                found.append(f"worker {worker.pid} runs")
+            return not found
+
+        spin(is_over, 10.0)
+        return list(found)
+
+    return look
+
+
+def _runs(timer: Any) -> bool:
+    try:
+        return bool(timer.isActive())
+    except RuntimeError:  # deleted with its owner
+        return False
+
+
+def traces() -> list[str]:
+    """Return what there is of ours in this process: widgets, threads, children."""
+    import psutil
+    from qtpy.QtWidgets import QApplication
+
+    ours = [w for w in QApplication.allWidgets() if type(w).__module__.startswith("napari_msseg")]
+    widgets = [f"widget {type(w).__qualname__}" for w in ours]
+    threads = [t.name for t in threading.enumerate() if t.name.startswith("napari-msseg")]
+    children = [f"process {p.pid} {p.name()}" for p in psutil.Process().children(recursive=True)]
+    return widgets + [f"thread {name}" for name in threads] + children
+
+
+def use(minutes: float, seed: int, folder: Path) -> Findings:
+    """Open a window, use it, close it; return what was found."""
+    import napari
+    import psutil
+
+    findings, rng = Findings(), random.Random(seed)
+    Dialogs(folder, rng)
+    viewer = napari.Viewer()
+    viewer.window.resize(*WINDOW)
+    findings.listen()
+    user = User(viewer, rng, findings)
+    wait(2.0)
+    begun, process = time.monotonic(), psutil.Process()
+    due = begun
+    while (now := time.monotonic()) < begun + 60 * minutes:
+        if now >= due:
+            due += READ_EVERY
+            findings.memory.append((now - begun, mb(process), user.worker_mb()))
+            print("{:6.0f} s  window {:6.0f} MB  worker {:6.0f} MB".format(*findings.memory[-1]))
+        user.act()
+    findings.memory.append((time.monotonic() - begun, mb(process), user.worker_mb()))
+    gone = remains_of(user.dock)
+    del user
+    viewer.close()
+    del viewer
+    findings.left += gone()
+    spin(lambda: not gc.collect() and not traces(), 10.0)
+    findings.left += traces()
+    return findings
+
+
+def summary(findings: Findings, minutes: float) -> list[str]:
+    """Print what was found; return the reasons for exit code 1."""
+    reasons = [*(e.strip().splitlines()[-1] for e in findings.errors), *findings.left]
+    growth = findings.growth()
+    if minutes >= LONG_ENOUGH and growth > FLAT:
+        reasons.append(f"memory grew by {growth:.1%}")
+    readings = findings.memory
+    start, middle, end = readings[0], readings[len(readings) // 2], readings[-1]
+    print(f"{sum(findings.actions.values())} actions: {dict(findings.actions)}")
+    for text, n in findings.warnings.most_common():
+        print(f"    said {n} times: {text}")
+    for name, i in (("window", 1), ("worker", 2)):
+        print(f"{name}: {start[i]:.0f} MB at first, {middle[i]:.0f} half-way, {end[i]:.0f} at last")
+    print(f"growth of the window from the second quarter to the last: {growth:.1%}")
+    print("\n".join(reasons) or "nothing was found")
+    return reasons
+
+
+def keep(path: Path, findings: Findings, reasons: list[str], options: argparse.Namespace) -> None:
+    """Append a line of JSON, with machine, versions, commit and command."""
+    entry = {
+        "benchmark": "random use",
+        "configuration": {"minutes": options.minutes, "seed": options.seed},
+        "commit": commit(),
+        "found": reasons,
+        "actions": dict(findings.actions),
+        "warnings": dict(findings.warnings),
+        "memory_mb": [[round(x, 1) for x in one] for one in findings.memory],
+        "growth": findings.growth(),
+        "machine": machine(),
+        "command": shlex.join(["python", "-m", "tools.random_use", *sys.argv[1:]]),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+def main() -> int:
+    """Use a window at random and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="file that a line is appended to")
+    options = parser.parse_args()
+    if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
+        print("no display: run  xvfb-run -a python -m tools.random_use …", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["NAPARI_MSSEG_DATA"] = folder  # the user's own strokes are left alone
+        findings = use(options.minutes, options.seed, Path(folder))
+    reasons = summary(findings, options.minutes)
+    if options.json:
+        keep(options.json, findings, reasons, options)
+    return int(bool(reasons))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
