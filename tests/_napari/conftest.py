@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from napari_msseg._napari.live import DEBOUNCE_MS, LiveSession
 from napari_msseg._napari.widget import ScribbleWidget
 from napari_msseg.classes import ClassTable
 from napari_msseg.commands import COMMANDS, StartSession, WorkerReady
+from napari_msseg.engine import shared_image
 from napari_msseg.events import PredictionReady, SessionState, StateChanged
 from napari_msseg.wire import Codec
 
@@ -33,8 +33,12 @@ from napari_msseg.wire import Codec
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(monkeypatch_early: pytest.MonkeyPatch) -> Iterator[None]:
+def nothing_is_left(
+    monkeypatch_early: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """Fail a test after which a thread, a child, a timer or a shared file of ours is there."""
+    shared = tmp_path_factory.mktemp("shared")  # not everybody's: another suite may run
+    monkeypatch_early.setattr(shared_image, "SHARED_MEMORY", shared)
     timers: list[QTimer] = []
     make_timer = LiveSession._timer
 
@@ -43,11 +47,11 @@ def nothing_is_left(monkeypatch_early: pytest.MonkeyPatch) -> Iterator[None]:
         return timers[-1]
 
     monkeypatch_early.setattr(LiveSession, "_timer", remember)
-    before = _traces()
+    before = _traces(shared)
     yield
     if QApplication.instance() is not None:
         settle()
-    left = sorted(_traces() - before) + [f"timer {t}" for t in timers if _is_active(t)]
+    left = sorted(_traces(shared) - before) + [f"timer {t}" for t in timers if _is_active(t)]
     assert left == []
 
 
@@ -65,11 +69,10 @@ def _is_active(timer: QTimer) -> bool:
         return False
 
 
-def _traces() -> set[str]:
+def _traces(shared: Path) -> set[str]:
     threads = {t.name for t in threading.enumerate() if t.name.startswith("napari-msseg")}
     children = {f"process {child.pid}" for child in psutil.Process().children(recursive=True)}
-    folders = {Path("/dev/shm"), Path(tempfile.gettempdir())}
-    files = {str(p) for f in folders if f.is_dir() for p in f.glob("napari-msseg-*")}
+    files = {str(p) for p in shared.glob("napari-msseg-*")}
     return threads | children | files
 
 

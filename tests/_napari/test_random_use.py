@@ -575,10 +575,10 @@ class RandomUse(RuleBasedStateMachine):
     @precondition(has_offer)
     @rule(n=some)
     def answer_an_offer(self, n: int) -> None:
-        labels = [x for x in self.viewer.layers if isinstance(x, Labels)]
+        there = self.paintable
         pick(self.dock.offers.buttons, n).click()
         self.settle()
-        for layer in labels:  # a stroke may have been moved
+        for layer in there:  # a stroke may have been moved
             self._note(layer)
 
     @rule(n=some)

@@ -60,7 +60,6 @@ class Keeper:
         self._changed: list[Labels] = []
         self._quiet = QTimer(self._bridge)
         self._quiet.setSingleShot(True)
-        self._quiet.setInterval(QUIET_MS)
         self._quiet.timeout.connect(self._keep_changed)
 
     def close(self) -> None:
@@ -105,26 +104,27 @@ class Keeper:
         """Return what was on a layer when it was last looked at."""
         return self._kept.get(scribbles)
 
-    def keep(self, scribbles: Labels) -> None:
-        """Keep what is on a layer now, unless that is kept already."""
+    def keep(self, scribbles: Labels) -> bool:
+        """Keep what is on a layer now, unless that is kept already; return whether it was new."""
         image = self.owner(scribbles)
         if image is None:
-            return
+            return False
         try:
             snapshot = layers.take_snapshot(scribbles, image, 0)
         except InputError:
-            return  # the dock says what is wrong with it
+            return False  # the dock says what is wrong with it
         before = self._kept.get(scribbles)
         if before is not None and snapshot.same_strokes(before):
-            return
+            return False
         if before is None and not snapshot.indices.size:
-            return  # an empty new layer must not take the place of what was kept
+            return False  # an empty new layer must not take the place of what was kept
         self._kept[scribbles] = snapshot
         self.painted.emit(scribbles, snapshot)
         if image in self._fingerprints:  # else `_know` comes back
             if self._unclaimed.pop(image, False):
                 self.autosave.set_aside(self._fingerprints[image])
             self.autosave.keep(self.saved(image, self._with_others(scribbles, image, snapshot)))
+        return True
 
     def _with_others(
         self, scribbles: Labels, image: Image, snapshot: ScribbleSnapshot
@@ -161,12 +161,14 @@ class Keeper:
         self.keep(scribbles)
 
     def _stroke(self, event: Any) -> None:
-        self.keep(event.source)
+        if not self.keep(event.source):  # napari tells of a filled area before it is filled
+            self._hint(event)
+            self._quiet.start(0)
 
     def _hint(self, event: Any) -> None:
         if event.source not in self._changed:
             self._changed.append(event.source)
-        self._quiet.start()
+        self._quiet.start(QUIET_MS)
 
     def _keep_changed(self) -> None:
         changed, self._changed = self._changed, []

@@ -423,6 +423,9 @@ class LiveSession:
     def show_map(self, key: MapKey, on: bool) -> None:
         """Show a picture of what the session thinks, or no longer."""
         self.maps.want(key, on)
+        self._tell_maps()
+
+    def _tell_maps(self) -> None:
         if self.is_running:
             self._send(ShowMaps(session=self._number, **self.maps.fields()))
 
@@ -600,6 +603,7 @@ class LiveSession:
         removed = event.value
         for kind, _ in self.maps.forget(removed):
             self.map_gone.emit(kind)
+            self._tell_maps()
         roles = {"image": self.image, "scribbles": self.scribbles, "prediction": self.prediction}
         lost = [role for role, layer in roles.items() if layer is removed]
         for image, layer in list(self._predictions.items()):

@@ -72,8 +72,8 @@ class MapLayers:
             for key in [k for k, one in known.items() if one is layer]:
                 del known[key]
                 gone.append(key)
-        self.wanted = tuple(k for k in self.wanted if k not in gone)
-        return gone
+        before, self.wanted = self.wanted, tuple(k for k in self.wanted if k not in gone)
+        return [k for k in gone if k in before]
 
     def clear(self, image: Image) -> list[Layer]:
         """Empty the maps of an image; return the layers to redraw."""

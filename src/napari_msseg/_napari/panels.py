@@ -235,6 +235,8 @@ class LookPanel(QGroupBox):  # type: ignore[misc]
             self.probability.addItem(f"Probability of {one.name}", one.class_)
         if self._shown is not None and self._shown in classes:
             self.probability.setCurrentIndex(1 + classes.place(self._shown))
+        else:  # also of a class that is gone
+            self._choose()
 
     def untick(self, kind: MapKind) -> None:
         """Show that a map is gone, without saying so."""
