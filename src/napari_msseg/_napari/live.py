@@ -199,7 +199,7 @@ class LiveSession:
             return  # a new one has taken its place
         was_running = self.is_running
         self._unshare()
-        self._client = None
+        self._client = self._begin = None
         self._set_state(None, "")
         if was_running:
             reason = errors.splitlines()[-1] if errors else f"exit code {code}"
@@ -295,9 +295,9 @@ class LiveSession:
 
     def _prepared(self, number: int, outcome: SharedImage | Exception) -> None:
         """Go on with an image that the worker can map, or say why there is none."""
-        if isinstance(outcome, SharedImage) and (self._closed or number != self._number):
-            unshare(outcome.path)  # overtaken meanwhile
         if self._closed or number != self._number or self._begin is None:
+            if isinstance(outcome, SharedImage):
+                unshare(outcome.path)  # overtaken meanwhile
             return
         begin, self._begin = self._begin, None
         if isinstance(outcome, SharedImage):
@@ -337,8 +337,7 @@ class LiveSession:
         self._tell_removed()
         if self.maps.wanted:
             self._send(ShowMaps(session=self._number, **self.maps.fields()))
-        if self._sent is not snapshot:  # painted while the image was read
-            self._take_strokes()
+        self._take_strokes()  # those painted while the image was read
 
     def pause(self) -> None:
         """Pause training after the running step."""
