@@ -167,10 +167,20 @@ class User:
         layer, rng = self.chosen, self.rng
         if layer is None or layer not in self.viewer.layers:
             return
+        self._show(layer)
         label = rng.choice(list(self.dock.session.classes)).class_ + 1
         painter = Painter(self.viewer, layer, label=label)
         painter.stroke(rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.8), rng.uniform(0.01, 0.1))
         wait(0.05)
+
+    def _show(self, layer: Any) -> None:
+        """Move the sliders to where the layer is: napari paints nowhere else, and says so."""
+        from napari_msseg._napari.layers import step_of
+
+        world = layer.data_to_world(step_of(self.viewer, layer))
+        before = self.viewer.dims.ndim - layer.ndim
+        for axis, where in enumerate(world):
+            self.viewer.dims.set_point(axis + before, where)
 
     def undo_or_redo(self) -> None:
         """Take a stroke back, or put it there again."""

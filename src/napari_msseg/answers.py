@@ -13,7 +13,7 @@ from torch import Tensor
 
 from napari_msseg.boundaries import decide
 from napari_msseg.guide import Guide
-from napari_msseg.instant import BLOCK, InstantClassifier
+from napari_msseg.instant import BLOCK, InstantClassifier, Interrupted
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.tiling import Region, apart, grown, inside, round_up
 from napari_msseg.trainer import Trainer
@@ -170,11 +170,15 @@ class Answers:
             if region in self._unvoted:
                 self._unvoted.remove(region)
         if ask_network:
-            probabilities = self._trainer.predict(region)
+            probabilities = self._trainer.predict(region, self._check)
         if probabilities is None or not bool(torch.isfinite(probabilities).all()):
             return None  # the last good prediction stays
         classes = self._decide(region, probabilities)
         return Answer(region, classes, probabilities)
+
+    def _check(self) -> None:
+        if self.interrupted():
+            raise Interrupted
 
     def _decide(self, region: Region, probabilities: Tensor) -> npt.NDArray[np.uint8]:
         """Return the class of every pixel: painted, certain, or flooded from what is.

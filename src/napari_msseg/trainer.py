@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -252,10 +253,16 @@ class Trainer:
         parts = tiles(self.spatial_shape, self.resources.tile_shape, 0, stride)
         return [part.target for part in parts]
 
-    def predict(self, region: Region) -> Tensor:
+    def predict(self, region: Region, check: Callable[[], None] = lambda: None) -> Tensor:
         """Predict a part, average it into the ensemble, and return the ensemble's probabilities.
 
         Computed in tiles of the shape that the resources of the moment allow.
+
+        Parameters
+        ----------
+        region : tuple of slice
+        check : callable
+            Called before every layer of the network; what it raises leaves everything as it was.
 
         Returns
         -------
@@ -273,9 +280,9 @@ class Trainer:
                 for t, r in zip(tile.target, region, strict=True)
             )
             kept = tuple(slice(0, h.stop - h.start) for h in here)
-            out[(slice(None), *here)] = predict_tile(
-                self._averaged_model, self._image, tile, self.resources.device
-            )[(slice(None), *kept)]
+            with _checked(self._averaged_model, check) as model:
+                found = predict_tile(model, self._image, tile, self.resources.device)
+            out[(slice(None), *here)] = found[(slice(None), *kept)]
         finite = bool(torch.isfinite(out).all())
         ensemble = self.pseudo_labels
         out = ensemble.without_absent(out)
@@ -301,3 +308,15 @@ class Trainer:
         padding = padding_to_multiple(self.spatial_shape, self.model.total_stride)
         padded = F.pad(classes, padding, value=IGNORED_CLASS)
         return padded.to(self.resources.device)
+
+
+@contextmanager
+def _checked(model: MSNet, check: Callable[[], None]) -> Iterator[MSNet]:
+    """Have something called before every layer of a network."""
+    layers = [m for m in model.modules() if not any(m.children())]
+    handles = [m.register_forward_pre_hook(lambda *_: check()) for m in layers]
+    try:
+        yield model
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -828,7 +828,7 @@ def test_random_use_breaks_nothing_and_loses_nothing(stage):
         derandomize=not MINUTES,
         database=None,
         suppress_health_check=list(HealthCheck),
-        phases=(Phase.generate, *[Phase.shrink][: int(os.environ.get("SHRINK", 1))]),
+        phases=(Phase.generate, Phase.shrink),
         report_multiple_bugs=False,
     )
     end = time.monotonic() + 60 * MINUTES
