@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -491,8 +492,18 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
                 self.keeper.watch(image, fitting)
         if fitting is not self._counted:
             self._counted = fitting
-            self.classes.count(None if fitting is None else layers.take_snapshot(fitting, image, 0))
+            self._count_anew(image, fitting)
         self._offer_switch(fitting)
+
+    def _count_anew(self, image: Image, scribbles: Labels | None) -> None:
+        """Count what is on a layer, whoever painted it; of what is no scribble Train will say."""
+        snapshot = None
+        if scribbles is not None:
+            with suppress(InputError):
+                snapshot = layers.take_snapshot(scribbles, image, 0)
+        if snapshot is not None and layers.role_of(scribbles) == "scribbles":
+            self.session.meet(snapshot)
+        self.classes.count(snapshot)
 
     def _follow_label(self, event: Any) -> None:
         self.classes.follow(event.source)
