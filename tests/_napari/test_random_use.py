@@ -198,12 +198,14 @@ class RandomUse(RuleBasedStateMachine):
         self.viewer.add_image(pixels, **options)
         self.settle()
 
-    @rule(n=some, wide=st.booleans())
-    def add_somebody_elses_labels(self, n: int, wide: bool) -> None:
+    @rule(n=some, wide=st.booleans(), most=st.sampled_from([0, 3, 900]))
+    def add_somebody_elses_labels(self, n: int, wide: bool, most: int) -> None:
+        """Notes, or objects by the hundred."""
         if len(self.paintable) >= MOST_IMAGES:
             return
         shape = (40, 40) if wide or not self.images else layers.spatial_shape(pick(self.images, n))
-        self.viewer.add_labels(np.zeros(shape, np.int32), name="notes")
+        labels = np.arange(np.prod(shape)).reshape(shape) % (most + 1)
+        self.viewer.add_labels(labels.astype(np.int32), name="notes")
 
     @precondition(has_layers)
     @rule(n=some)
