@@ -48,7 +48,8 @@ def take(viewer: Any, name: str) -> None:
     spin(0.5)
     viewer.window.screenshot(str(path), flash=False, canvas_only=False)
     with Image.open(path) as picture:
-        picture.convert("RGB").quantize(COLOURS).save(path, optimize=True)
+        few = picture.convert("RGB").quantize(COLOURS, Image.Quantize.FASTOCTREE)  # keeps rare hues
+        few.save(path, optimize=True)
     print(f"{path} ({path.stat().st_size // 1024} kB)")
 
 
