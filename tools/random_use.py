@@ -24,6 +24,7 @@ import traceback
 import weakref
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,6 @@ FLAT = 0.05
 LONG_ENOUGH = 10.0
 """… which is looked at from so many minutes on."""
 COLOURS = "#c02040", "#2060c0", "#40a040"
-Seconds = float
 
 
 @dataclass
@@ -55,8 +55,8 @@ class Findings:
     errors: list[str] = field(default_factory=list)
     warnings: Counter[str] = field(default_factory=Counter)
     actions: Counter[str] = field(default_factory=Counter)
-    memory: list[tuple[float, float, float]] = field(default_factory=list)
-    """Seconds, MB of this process, MB of the worker."""
+    memory: list[tuple[float, float, float, float]] = field(default_factory=list)
+    """Seconds, MB of this process, MB of the worker, MB of the pixels in all layers."""
     left: list[str] = field(default_factory=list)
 
     def listen(self) -> None:
@@ -124,8 +124,8 @@ class User:
     def __init__(self, viewer: Any, rng: random.Random, findings: Findings) -> None:
         self.viewer, self.rng, self.findings = viewer, rng, findings
         self.open_dock()
-        self.add_image()
-        self.dock.new_scribbles()
+        for _ in range(MOST_IMAGES):
+            self.add_image()
 
     # ----------------------------------------------------------------------- the dock
 
@@ -150,15 +150,22 @@ class User:
         """The scribble layer that is chosen, or None."""
         return self.dock.layer_panel.chosen_scribbles()
 
-    def worker_mb(self) -> float:
-        """Return the memory of the worker."""
+    def read_memory(self, seconds: float) -> None:
+        """Write down the memory of both processes, and what layers hold of it."""
         import psutil
 
         client = self.dock.session._client
-        try:
-            return mb(psutil.Process(client.process.pid)) if client is not None else 0.0
-        except psutil.NoSuchProcess:
-            return 0.0
+        worker = 0.0
+        if client is not None:
+            with suppress(psutil.NoSuchProcess):
+                worker = mb(psutil.Process(client.process.pid))
+        parts = [x.data if x.multiscale else [x.data] for x in self.viewer.layers]
+        pixels = sum(float(one.nbytes) for part in parts for one in part) / 2**20
+        reading = seconds, mb(psutil.Process()), worker, pixels
+        self.findings.memory.append(reading)
+        print(
+            "{:6.0f} s  window {:.0f} MB, worker {:.0f}, layers {:.0f}".format(*reading), flush=True
+        )
 
     # ------------------------------------------------------------------------ actions
 
@@ -395,7 +402,6 @@ def traces() -> list[str]:
 def use(minutes: float, seed: int, folder: Path) -> Findings:
     """Open a window, use it, close it; return what was found."""
     import napari
-    import psutil
 
     findings, rng = Findings(), random.Random(seed)
     Dialogs(folder, rng)
@@ -404,15 +410,13 @@ def use(minutes: float, seed: int, folder: Path) -> Findings:
     findings.listen()
     user = User(viewer, rng, findings)
     wait(2.0)
-    begun, process = time.monotonic(), psutil.Process()
-    due = begun
+    due = begun = time.monotonic()
     while (now := time.monotonic()) < begun + 60 * minutes:
         if now >= due:
             due += READ_EVERY
-            findings.memory.append((now - begun, mb(process), user.worker_mb()))
-            print("{:6.0f} s  window {:6.0f} MB  worker {:6.0f} MB".format(*findings.memory[-1]))
+            user.read_memory(now - begun)
         user.act()
-    findings.memory.append((time.monotonic() - begun, mb(process), user.worker_mb()))
+    user.read_memory(60 * minutes)
     gone = remains_of(user.dock)
     del user
     viewer.close()
@@ -434,7 +438,7 @@ def summary(findings: Findings, minutes: float) -> list[str]:
     print(f"{sum(findings.actions.values())} actions: {dict(findings.actions)}")
     for text, n in findings.warnings.most_common():
         print(f"    said {n} times: {text}")
-    for name, i in (("window", 1), ("worker", 2)):
+    for name, i in (("window", 1), ("worker", 2), ("pixels in layers", 3)):
         print(f"{name}: {start[i]:.0f} MB at first, {middle[i]:.0f} half-way, {end[i]:.0f} at last")
     print(f"growth of the window from the second quarter to the last: {growth:.1%}")
     print("\n".join(reasons) or "nothing was found")
