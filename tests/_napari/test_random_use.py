@@ -300,7 +300,9 @@ class RandomUse(RuleBasedStateMachine):
     @precondition(has_scribbles)
     @rule(n=some)
     def undo(self, n: int) -> None:
+        """Of what is seen: of another undo napari tells nobody, until the layer is shown."""
         layer = pick([self.in_hand, self.in_hand, *self.paintable], n)
+        layer.visible = True
         layer.undo()
         self._note(layer)
 
@@ -308,6 +310,7 @@ class RandomUse(RuleBasedStateMachine):
     @rule(n=some)
     def redo(self, n: int) -> None:
         layer = pick([self.in_hand, self.in_hand, *self.paintable], n)
+        layer.visible = True
         layer.redo()
         self._note(layer)
 

@@ -104,8 +104,8 @@ class Keeper:
         """Return what was on a layer when it was last looked at."""
         return self._kept.get(scribbles)
 
-    def keep(self, scribbles: Labels) -> bool:
-        """Keep what is on a layer now, unless that is kept already; return whether it was new."""
+    def keep(self, scribbles: Labels, again: bool = False) -> bool:
+        """Keep what is on a layer now, once more if need be; return whether it was new."""
         image = self.owner(scribbles)
         if image is None:
             return False
@@ -114,7 +114,7 @@ class Keeper:
         except InputError:
             return False  # the dock says what is wrong with it
         before = self._kept.get(scribbles)
-        if before is not None and snapshot.same_strokes(before):
+        if before is not None and snapshot.same_strokes(before) and not again:
             return False
         if before is None and not snapshot.indices.size:
             return False  # an empty new layer must not take the place of what was kept
@@ -157,8 +157,7 @@ class Keeper:
 
     def keep_classes(self, scribbles: Labels) -> None:
         """Keep what is on a layer once more, with the class table of now."""
-        self._kept.pop(scribbles, None)
-        self.keep(scribbles)
+        self.keep(scribbles, again=True)
 
     def _stroke(self, event: Any) -> None:
         if not self.keep(event.source):  # napari tells of a filled area before it is filled
