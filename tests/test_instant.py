@@ -38,6 +38,20 @@ def test_a_part_gets_the_answer_that_the_whole_gets(scene):
     np.testing.assert_allclose(classifier.predict(part), whole[(slice(None), *part)], atol=1e-5)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_who_is_in_haste_gets_the_same_answer(scene, monkeypatch, threads):
+    monkeypatch.setattr("napari_msseg.instant.BLOCK", {2: (32, 32), 3: (16, 96, 96)})
+    monkeypatch.setattr("napari_msseg.instant.SAMPLE_PIXELS", 1)  # or all is known by then
+    blob = scene((90, 110))
+    image = normalise(blob.image).data
+    whole = InstantClassifier(image, blob.scribbles, 2).predict(everywhere((90, 110)))
+    hasty = InstantClassifier(image, blob.scribbles, 2, threads=threads)
+    part = (slice(40, 64), slice(30, 70))
+    found = hasty.predict(part, in_haste=True)
+    np.testing.assert_allclose(found, whole[(slice(None), *part)], atol=1e-3)
+    np.testing.assert_array_equal(hasty.predict(part, in_haste=True), found)
+
+
 def test_a_class_without_a_stroke_gets_probability_zero(scene):
     blob = scene((48, 48))
     p = InstantClassifier(normalise(blob.image).data, blob.scribbles, 4).predict(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_msseg.answers import Answers
 from napari_msseg.checkpoint import Checkpoint
 from napari_msseg.commands import AskSpots, ForgetClasses, KeepModel, ShowMaps, ShowView
 from napari_msseg.events import (
@@ -208,6 +209,28 @@ def test_new_strokes_do_not_wait_for_the_end_of_a_sweep(session):
 
     run(asked, react)
     assert 5 in seen[20:23]
+
+
+def test_strokes_that_cut_work_short_are_taken_in_a_turn_of_their_own(session, monkeypatch):
+    """Who runs the session can then do it at once: what was cut short need not have hurried."""
+    asked = session((256, 256), instant=True, warm_start=False, max_steps=12)
+    predict, turns = Answers.predict, []
+
+    def paint_meanwhile(answers, region, ask_network=True):
+        if ask_network and turns[-1] is not None and asked.scribbles.generation < 5:
+            asked.submit(dataclasses.replace(asked.scribbles, generation=5))
+        return predict(answers, region, ask_network)
+
+    monkeypatch.setattr(Answers, "predict", paint_meanwhile)
+    urgent = []
+    for event in asked.turns():
+        turns.append(event)
+        urgent.append(asked.is_urgent)
+        assert len(turns) < ENOUGH
+    at = turns.index(None)
+    assert urgent[at]
+    assert isinstance(turns[at + 1], PredictionReady)
+    assert turns[at + 1].generation == 5
 
 
 def test_an_interrupted_turn_is_taken_up_again_and_every_part_gets_its_answer(session, monkeypatch):

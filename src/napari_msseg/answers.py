@@ -13,7 +13,7 @@ from torch import Tensor
 
 from napari_msseg.boundaries import decide
 from napari_msseg.guide import Guide
-from napari_msseg.instant import BLOCK, InstantClassifier, Interrupted
+from napari_msseg.instant import InstantClassifier, Interrupted
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.tiling import Region, apart, grown, inside, round_up
 from napari_msseg.trainer import Trainer
@@ -23,7 +23,9 @@ MARGIN = {2: 32, 3: 8}
 PIXELS_PER_TURN = 1_000_000
 """A large image is predicted in parts, so that training is not held up for long."""
 GLANCE_PIXELS = 2_000_000
-"""What is on the screen is answered in one piece, unless it is more than this."""
+"""What is on the screen is answered in one piece, unless it is more than this, …"""
+GLANCE = {2: (64, 64), 3: (1, 32, 32)}
+"""… and a little around it, as far as whole pieces of this shape reach."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,8 @@ class Answers:
         As of `boundaries.decide`.
     guide : Guide, optional
         Takes part in the instant answer.
+    threads : int
+        Of the instant classifiers.
     """
 
     def __init__(
@@ -63,7 +67,9 @@ class Answers:
         seed: int,
         certainty: tuple[float, ...] = (),
         guide: Guide | None = None,
+        threads: int = 1,
     ) -> None:
+        self._threads = threads
         self._trainer = trainer
         self._certainty = certainty
         self._pixels = pixels
@@ -93,7 +99,7 @@ class Answers:
                 scribbles,
                 self._trainer.n_classes,
                 self._seed,
-                torch.get_num_threads(),
+                self._threads,
                 self._guide,
                 self._instant,
             )
@@ -131,7 +137,7 @@ class Answers:
         self._sweep = [*regions, *self._sweep]
 
     def glance(self) -> Region | None:
-        """Return the part of the image that is on the screen, in whole blocks.
+        """Return the part of the image that is on the screen, or a little more.
 
         None where that is all of it, too much for one piece, or not known.
         """
@@ -140,7 +146,7 @@ class Answers:
         shape = self._strokes.shape
         part = tuple(
             slice(v.start // b * b, min(n, round_up(v.stop, b)))
-            for v, b, n in zip(self.view, BLOCK[len(shape)], shape, strict=True)
+            for v, b, n in zip(self.view, GLANCE[len(shape)], shape, strict=True)
         )
         pixels = math.prod(s.stop - s.start for s in part)
         return part if 0 < pixels <= min(GLANCE_PIXELS, math.prod(shape) - 1) else None
@@ -164,9 +170,11 @@ class Answers:
         """
         probabilities = None
         if self._instant is not None and (region in self._unvoted or not ask_network):
-            interrupted = {"interrupted": self.interrupted} if ask_network else {}
-            vote = torch.from_numpy(self._instant.predict(region, **interrupted))
-            probabilities = self._trainer.pseudo_labels.vote(region, vote)
+            if ask_network:
+                vote = self._instant.predict(region, self.interrupted)
+            else:
+                vote = self._instant.predict(region, in_haste=True)
+            probabilities = self._trainer.pseudo_labels.vote(region, torch.from_numpy(vote))
             if region in self._unvoted:
                 self._unvoted.remove(region)
         if ask_network:

@@ -176,7 +176,7 @@ def assemble(
     region: Region,
     shape: tuple[int, ...],
     part: tuple[int, ...],
-    answer: Callable[[Region], npt.NDArray[np.floating]],
+    answer: Callable[[Region, Region], npt.NDArray[np.floating]],
 ) -> Floats:
     """Put the answers of all parts that a region touches together.
 
@@ -189,7 +189,7 @@ def assemble(
     part : tuple of int
         Shape of a part.
     answer : callable
-        Maps a part to an array (…, *part).
+        Maps a part, and what is wanted of it, to an array (…, *wanted).
 
     Returns
     -------
@@ -204,11 +204,10 @@ def assemble(
             slice(max(h.start, r.start), min(h.stop, r.stop))
             for h, r in zip(here, region, strict=True)
         )
-        whole = answer(here)
-        kinds = whole.shape[: -len(region)]
-        every = (slice(None),) * len(kinds)
+        found = answer(here, common)
+        kinds = found.shape[: -len(region)]
         if out is None:
             out = np.empty((*kinds, *(s.stop - s.start for s in region)), np.float32)
-        out[(*every, *inside(common, region))] = whole[(*every, *inside(common, here))]
+        out[(*(slice(None),) * len(kinds), *inside(common, region))] = found
     assert out is not None
     return out

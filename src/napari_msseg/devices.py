@@ -10,6 +10,9 @@ import torch
 
 from napari_msseg.errors import InputError
 
+MOST_ANSWERING = 4
+"""More hands do not make an answer to a stroke quicker: it is many small pieces."""
+
 
 def choose_device(name: str = "auto") -> torch.device:
     """Return the torch device of that name; ``"auto"`` takes CUDA, then MPS, then the CPU.
@@ -82,6 +85,12 @@ def live_threads() -> int:
     """Threads of a worker beside a GUI: all physical cores but one, at least one."""
     cores = torch.cpu.get_capabilities().get("num_physical_cores") or 2
     return max(1, int(cores) - 1)
+
+
+def answering_threads() -> int:
+    """Threads of a worker for as long as somebody waits for an answer and nothing is trained."""
+    cores = torch.cpu.get_capabilities().get("num_physical_cores") or 2
+    return min(int(cores), MOST_ANSWERING)
 
 
 def idle_threads() -> int:

@@ -76,11 +76,12 @@ class GuidedAnswers:
         ndarray of float32, shape (K, *region)
         """
 
-        def answer(part: Region) -> npt.NDArray[np.float16]:
+        def answer(part: Region, wanted: Region) -> npt.NDArray[np.float16]:
             known = self._memory.get(GUIDED, part)
             if known is None and old_will_do:
                 known = self._memory.get(GUIDED_BEFORE, part)
-            return self._ask(part, votes) if known is None else known
+            whole = self._ask(part, votes) if known is None else known
+            return whole[(slice(None), *inside(wanted, part))]
 
         return assemble(region, self._shape, BLOCK, answer)
 

@@ -23,7 +23,7 @@ from napari_msseg.guided import GuidedAnswers
 from napari_msseg.mixture import EdgeAgreement, Mixture, choose_mixture
 from napari_msseg.pixel_classifiers import Features, PixelClassifiers
 from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
-from napari_msseg.tiling import Region
+from napari_msseg.tiling import Region, inside
 
 SAMPLES_PER_CLASS = 3000
 """Pixels a class that are learned from, at the most: stroked ones, and answered ones."""
@@ -100,6 +100,7 @@ class InstantClassifier:
         self._blocks.begin_turn()
         self._rng = np.random.default_rng(seed)
         self._interrupted: Callable[[], bool] = _never
+        self._in_haste = False
         self._memory = AnswerMemory(REMEMBERED)
         self._rounds = 0
         self._guided: GuidedAnswers | None = None
@@ -163,7 +164,12 @@ class InstantClassifier:
         vars(self).update(vars(refined) | {"_interrupted": _never})
         return True
 
-    def predict(self, region: Region, interrupted: Callable[[], bool] = _never) -> Floats:
+    def predict(
+        self,
+        region: Region,
+        interrupted: Callable[[], bool] = _never,
+        in_haste: bool = False,
+    ) -> Floats:
         """Return class probabilities of a part of the image.
 
         Parameters
@@ -171,6 +177,8 @@ class InstantClassifier:
         region : tuple of slice
         interrupted : callable, optional
             As of `refine`.
+        in_haste : bool
+            Whether nothing is computed beyond the part, to be remembered: it is asked for once.
 
         Returns
         -------
@@ -182,6 +190,7 @@ class InstantClassifier:
             If so; what is known of the part by then is remembered.
         """
         asked = self._unless(interrupted)
+        asked._in_haste = in_haste
         mixed = asked.mixture.probabilities(asked.members(region))
         if asked._guided is None:
             return mixed
@@ -199,7 +208,7 @@ class InstantClassifier:
         -------
         ndarray of float32, shape (4, K, *region)
         """
-        members = self._assemble(region, lambda block: self._of_block(block, [0]))
+        members = self._assemble(region, self._of_block([0]))
         self._go_on()
         return np.concatenate([self._first_mixture.probabilities(members)[None], members])
 
@@ -210,9 +219,9 @@ class InstantClassifier:
         -------
         ndarray of float32, shape (3, K, *region), or (6, K, *region) once refined
         """
-        return self._assemble(region, lambda block: self._of_block(block, list(self._fits)))
+        return self._assemble(region, self._of_block(list(self._fits)))
 
-    def _assemble(self, region: Region, answer: Callable[[Region], Halves]) -> Floats:
+    def _assemble(self, region: Region, answer: Callable[[Region, Region], Halves]) -> Floats:
         return assemble(region, self._strokes.shape, self._blocks.block, answer)
 
     def _unless(self, interrupted: Callable[[], bool]) -> InstantClassifier:
@@ -286,15 +295,25 @@ class InstantClassifier:
     def _ask_guide(self, region: Region, guided: GuidedAnswers) -> Floats:
         return guided.predict(region, self.votes, old_will_do=self._guide_is_behind)
 
-    def _of_block(self, block: Region, rounds: list[int]) -> Halves:
-        """Return the answers of the fits of some rounds, computed or remembered."""
-        answers = []
-        for number in rounds:
-            known = self._memory.get(number, block)
-            if known is None:
-                self._go_on()
-                features = self._blocks.features(block)
-                found = self._fits[number].probabilities(features, self._n_classes)
-                known = self._memory.keep(number, block, found)
-            answers.append(known)
-        return np.concatenate(answers)
+    def _of_block(self, rounds: list[int]) -> Callable[[Region, Region], Halves]:
+        """Return what maps a part of a block to the answers of the fits of some rounds."""
+
+        def answer(block: Region, wanted: Region) -> Halves:
+            return np.concatenate([self._of_fit(number, block, wanted) for number in rounds])
+
+        return answer
+
+    def _of_fit(self, number: int, block: Region, wanted: Region) -> Halves:
+        """Return what the fit of a round says of a part of a block, computed or remembered."""
+        known = self._memory.get(number, block)
+        part = inside(wanted, block)
+        if known is None:
+            self._go_on()
+            features, fit = self._blocks.features(block), self._fits[number]
+            if self._in_haste and wanted != block:
+                found: Halves = fit.probabilities(features[part], self._n_classes).astype(
+                    np.float16
+                )
+                return found
+            known = self._memory.keep(number, block, fit.probabilities(features, self._n_classes))
+        return known[(slice(None), slice(None), *part)]

@@ -7,6 +7,7 @@ Gaussians, edges and blobs at several scales.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +42,7 @@ class Features:
     multiscale: Floats
     """Of the forest and the regression."""
 
-    def __getitem__(self, key: tuple[npt.NDArray[np.integer], ...]) -> Features:
+    def __getitem__(self, key: tuple[npt.NDArray[np.integer] | slice, ...]) -> Features:
         return Features(self.linear[key], self.multiscale[key])
 
     @classmethod
@@ -129,9 +130,13 @@ class PixelClassifiers:
 
         What the forest itself does, less its checks and locks: a third of its time on one thread.
         """
-        if self._threads > 1:
-            shared: npt.NDArray[np.float64] = self._forest.predict_proba(features)
-            return shared
+        if self._threads == 1:
+            return self._of_trees(features)
+        parts = np.array_split(features, self._threads)
+        with ThreadPoolExecutor(self._threads) as threads:
+            return np.concatenate(list(threads.map(self._of_trees, parts)))
+
+    def _of_trees(self, features: Floats) -> npt.NDArray[np.float64]:
         trees = self._forest.estimators_
         total: npt.NDArray[np.float64] = trees[0].predict_proba(features, check_input=False)
         for tree in trees[1:]:

@@ -185,6 +185,13 @@ class Session:
         Exceptions do not leave it: they become `Failed`. After the last event the memory of
         the network is freed; `checkpoint` keeps its weights.
         """
+        return (event for event in self.turns() if event is not None)
+
+    def turns(self) -> Iterator[Event | None]:
+        """Do as `run` does, in pieces of which each is as urgent as `is_urgent` says before it.
+
+        None where a piece ends without an event, since something more urgent has come up.
+        """
         try:
             yield from self._run()
         except InputError as error:
@@ -202,7 +209,7 @@ class Session:
             return dataclasses.replace(trained, certainty=self.config.thresholds)
         return self._model if isinstance(self._model, Checkpoint) else None
 
-    def _run(self) -> Iterator[Event]:
+    def _run(self) -> Iterator[Event | None]:
         yield self._enter(SessionState.PREPARING, f"preparing on {self.device_in_words}")
         self._started: float | None = None
         self._bad_steps = 0
@@ -211,6 +218,8 @@ class Session:
         self._resting = False
         yield from self._prepare()
         while not self._mailbox.stopped:
+            if self._mailbox.has_mail:
+                yield None
             yield from self._take_mail()
             if self.state is not SessionState.TRAINING:
                 self.wait()
@@ -263,6 +272,7 @@ class Session:
             self.config.seed,
             self.config.thresholds,
             self._load_guide(),
+            self.config.answering_threads or torch.get_num_threads(),
         )
         self._answers.interrupted = self._is_interrupted
         yield self._enter(SessionState.TRAINING)

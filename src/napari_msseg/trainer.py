@@ -104,7 +104,7 @@ class Trainer:
         """Train on these from the next step on; a class not met before grows the network."""
         if scribbles.n_classes > self.n_classes:
             self._adopt(grow_classes(self.model, scribbles.n_classes))
-        self._targets = self._pad_classes(torch.from_numpy(scribbles.dense()).long())
+        self._targets = self._pad_classes(torch.from_numpy(scribbles.dense()))
         patch = self.config.patch_shape
         shape = tuple(map(min, patch, self._padded_shape))
         self._sampler = PatchSampler(scribbles, shape, self._padded_shape)
@@ -213,7 +213,7 @@ class Trainer:
             flip = Flip.draw(self._rng, len(region), square)
             crop = flip(self._image[(slice(None), *region)])
             images.append(jitter_intensity(crop, self._rng, INTENSITY_JITTER))
-            scribbles.append(flip(self._targets[region]))
+            scribbles.append(flip(self._targets[region].long()))
             confident = self.pseudo_labels.classes(region, self.config.s2l.confidence_thresholds)
             pseudo.append(flip(confident))
         painted = torch.stack(scribbles)

@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import EllipsisType
 from typing import IO, Any, NoReturn
 
 import numpy as np
@@ -35,7 +36,7 @@ from napari_msseg.commands import (
     WorkerReady,
 )
 from napari_msseg.config import ModelConfig, Scribble2LabelConfig, TrainConfig
-from napari_msseg.devices import choose_device, describe, live_threads
+from napari_msseg.devices import answering_threads, choose_device, describe, live_threads
 from napari_msseg.errors import InputError
 from napari_msseg.events import Event, Failed, ModelKept, Notice, SessionState, StateChanged
 from napari_msseg.resources import Resources
@@ -129,7 +130,9 @@ class Worker:
             )
             config = start.config
             if not config.threads:  # the GUI needs a core of its own
-                config = dataclasses.replace(config, threads=live_threads())
+                config = dataclasses.replace(
+                    config, threads=live_threads(), answering_threads=answering_threads()
+                )
             session = Session(image, scribbles, config, self._fitting(start), start.session)
         except (ValueError, TypeError, OSError) as error:  # InputError is a ValueError
             self._refuse(start, str(error))
@@ -155,13 +158,13 @@ class Worker:
 
     def _events_of(self, session: Session) -> Iterator[Event]:
         """Run a session, each part of it at the speed that it deserves."""
-        events = session.run()
-        while True:
+        turns = session.turns()
+        event: Event | EllipsisType | None = None
+        while event is not ...:
+            if event is not None:
+                yield event
             session.wait()  # here, so that whoever is woken by a stroke is quick
-            event = self._speeds.do(lambda: next(events, None), session.is_urgent)
-            if event is None:
-                return
-            yield event
+            event = self._speeds.do(lambda: next(turns, ...), session.is_urgent)
 
     def _keep(self, command: KeepModel) -> None:
         error = keep_model(self._model, command.path)

@@ -22,6 +22,9 @@ class SessionConfig:
         ``"auto"`` (CUDA, then MPS, then CPU) or a torch device such as ``"cuda:1"``.
     threads : int
         CPU threads of torch; 0 takes the cores that nobody else uses when the session begins.
+    answering_threads : int
+        Of the pixel classifiers, which answer new strokes at once while nothing is trained; 0
+        takes as many as torch.
     seed : int
     max_steps, max_seconds : optional
         The session ends after as many steps, or as many seconds since the first step;
@@ -50,6 +53,7 @@ class SessionConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     device: str = "auto"
     threads: int = 0
+    answering_threads: int = 0
     seed: int = 0
     max_steps: int | None = None
     max_seconds: float | None = None
@@ -67,7 +71,7 @@ class SessionConfig:
         return (self.certainty,) if self.certainty > 0.5 else ()
 
     def __post_init__(self) -> None:
-        require(self.threads >= 0, "threads must not be negative")
+        require(min(self.threads, self.answering_threads) >= 0, "threads must not be negative")
         require(self.seed >= 0, "seed must not be negative")
         require(self.max_steps is None or self.max_steps >= 1, "max_steps must be at least 1")
         require(self.max_seconds is None or self.max_seconds > 0, "max_seconds must be positive")
