@@ -186,15 +186,7 @@ class Screen:
         self._generation = 0
         self.drawn: float | None = None
         session.predicted.connect(self._note)
-        refresh = session._refresh
-
-        def redraw() -> None:
-            refresh()
-            if self._covered() and self.drawn is None:
-                self.drawn = time.monotonic()
-
-        session._redraw.timeout.disconnect()
-        session._redraw.timeout.connect(redraw)
+        session.repaint.done.connect(self._redrawn)
 
     def expect(self, generation: int) -> None:
         """Wait anew, for an answer to strokes of this generation."""
@@ -221,7 +213,11 @@ class Screen:
         )
         self._open[here] = False
         # nothing to redraw where no pixel changed: then the screen is right already
-        if self._covered() and not self._session._redraw.isActive() and self.drawn is None:
+        if self._covered() and not self._session.repaint.is_due and self.drawn is None:
+            self.drawn = time.monotonic()
+
+    def _redrawn(self) -> None:
+        if self._covered() and self.drawn is None:
             self.drawn = time.monotonic()
 
     def _covered(self) -> bool:

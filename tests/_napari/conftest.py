@@ -21,7 +21,8 @@ from qtpy.QtWidgets import QApplication
 
 from napari_msseg._napari import layers
 from napari_msseg._napari import live as live_module
-from napari_msseg._napari.live import DEBOUNCE_MS, LiveSession
+from napari_msseg._napari.live import LiveSession
+from napari_msseg._napari.strokes import QUIET_MS
 from napari_msseg._napari.widget import ScribbleWidget
 from napari_msseg.classes import ClassTable
 from napari_msseg.commands import COMMANDS, StartSession, WorkerReady
@@ -259,7 +260,7 @@ def quiet(qtbot: Any) -> Callable[[], None]:
 
     Not a matter of luck: one event loop serves both timers, the earlier one first.
     """
-    return lambda: qtbot.wait(DEBOUNCE_MS + 60)
+    return lambda: qtbot.wait(QUIET_MS + 60)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from napari.layers import Labels
 from napari_msseg._napari import layers
 from napari_msseg._napari import live as live_module
 from napari_msseg._napari.live import LiveSession
+from napari_msseg._napari.repaint import SHORTEST_MS
 from napari_msseg.commands import (
     ImageMapped,
     PauseSession,
@@ -105,6 +107,37 @@ def test_the_model_is_kept_for_the_same_image_and_forgotten_for_another_and_at_r
     live.session.train(other, others)
     kept.append(workers[0].start.keep_model)
     assert kept == [False, True, False, True, False]
+
+
+def test_a_model_of_other_channels_is_not_gone_on_from(live, workers, add_image):
+    """Their number is no sign: what stands for the nuclei now may be the membranes next."""
+    nuclei, membranes = (add_image(live.viewer, name=n) for n in ("nuclei", "membranes"))
+    kept = []
+    for channel in (nuclei, nuclei, membranes):
+        live.session.train(live.image, live.scribbles, channels=[channel])
+        kept.append(workers[0].start.keep_model)
+    assert kept == [False, True, False]
+
+
+@pytest.mark.parametrize("pauses", [1, 2])
+def test_a_pause_while_the_image_is_read_waits_for_the_session(live, workers, qtbot, pauses):
+    da = pytest.importorskip("dask.array")
+    go_on = threading.Event()
+
+    def slow(block):
+        if block.size:
+            go_on.wait(10)
+        return block
+
+    live.image._data = da.zeros((32, 40), np.uint8, chunks=16).map_blocks(slow, dtype=np.uint8)
+    live.session.train(live.image, live.scribbles)
+    live.session.pause()
+    if pauses == 2:
+        live.session.resume()
+    assert workers[0].of(PauseSession) == []
+    go_on.set()
+    qtbot.waitUntil(lambda: bool(workers[0].of(StartSession)), timeout=5000)
+    assert len(workers[0].of(PauseSession)) == 2 - pauses
 
 
 @pytest.mark.parametrize("labels", [(), (1,), (2,), (3,)], ids=str)
@@ -236,7 +269,7 @@ def test_opacity_contour_and_visibility_are_the_users(live, workers, qtbot):
     prediction = _train(live, workers[0])
     prediction.opacity, prediction.contour, prediction.visible = 0.8, 3, False
     workers[0].tile(ONES)
-    qtbot.waitUntil(lambda: not live.session._redraw.isActive())
+    qtbot.waitUntil(lambda: not live.session.repaint.is_due)
     live.session.train(live.image, live.scribbles)
     workers[0].tile(ONES * 0)
     assert (prediction.opacity, prediction.contour, prediction.visible) == (0.8, 3, False)
@@ -408,7 +441,7 @@ def test_a_burst_of_tiles_is_redrawn_at_once_and_once_more(live, workers, monkey
     for row in range(30):
         workers[0].tile(np.ones((1, 40)), start=(row, 0))
     qtbot.waitUntil(lambda: redrawn != [])
-    qtbot.wait(live_module.REFRESH_MS[2] + 60)
+    qtbot.wait(SHORTEST_MS + 60)
     assert len(redrawn) == 2
 
 
@@ -417,16 +450,22 @@ def test_a_tile_that_changes_nothing_is_not_redrawn(live, workers, qtbot):
     redrawn = []
     prediction.events.set_data.connect(lambda event: redrawn.append(1))
     workers[0].tile(ONES * 0)
-    qtbot.wait(live_module.REFRESH_MS[2] + 60)
+    qtbot.wait(SHORTEST_MS + 60)
     assert redrawn == []
 
 
-def test_3d_views_are_redrawn_less_often(live, workers):
+def test_what_takes_long_to_draw_is_redrawn_less_often(live, workers, monkeypatch, qtbot):
+    """A 3D view without a graphics card: most of the time belongs to whoever turns it around."""
     _train(live, workers[0])
-    live.viewer.dims.ndisplay = 3
-    live.session._refresh()
+    repaint = live.session.repaint
+    assert repaint.quiet_ms == SHORTEST_MS
+    show = layers.show
+    monkeypatch.setattr(layers, "show", lambda layer: (time.sleep(0.2), show(layer)))
     workers[0].tile(ONES)
-    assert live.session._redraw.interval() >= 5 * live_module.REFRESH_MS[2]
+    qtbot.waitUntil(lambda: repaint.quiet_ms > SHORTEST_MS)
+    assert repaint.quiet_ms >= 5 * 200
+    workers[0].tile(ONES * 0)
+    assert repaint._turn.interval() >= 4 * 200
 
 
 def test_layers_are_touched_on_the_gui_thread_whoever_speaks(live, workers, qtbot):

@@ -7,7 +7,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_msseg._napari import layers
-from napari_msseg._napari.live import VIEW_MS
+from napari_msseg._napari.view_watch import QUIET_MS
 from napari_msseg.commands import AskSpots, ShowMaps, ShowView
 from napari_msseg.events import (
     HeldOutScored,
@@ -212,7 +212,7 @@ def test_next_before_train_says_what_to_do(viewer, make_dock, qtbot, workers, wa
 def test_the_worker_is_told_what_is_on_the_screen(dock, viewer, workers, qtbot):
     dock.session.image.corner_pixels = np.array([[4, 8], [20, 30]])
     layers.camera_of(viewer).zoom = 3
-    qtbot.wait(VIEW_MS + 60)
+    qtbot.wait(QUIET_MS + 60)
     assert workers[0].of(ShowView)[-1] == ShowView(
         session=workers[0].start.session, start=(4, 8), stop=(21, 31)
     )
@@ -222,7 +222,7 @@ def test_a_view_that_has_not_changed_is_not_told_again(dock, viewer, workers, qt
     dock.session.image.corner_pixels = np.array([[4, 8], [20, 30]])
     for zoom in (3, 4):
         layers.camera_of(viewer).zoom = zoom
-        qtbot.wait(VIEW_MS + 60)
+        qtbot.wait(QUIET_MS + 60)
     assert len({(v.start, v.stop) for v in workers[0].of(ShowView)}) == len(workers[0].of(ShowView))
 
 

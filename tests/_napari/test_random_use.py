@@ -34,7 +34,10 @@ from qtpy.QtWidgets import QColorDialog, QFileDialog
 
 from napari_msseg._napari import keeper as keeper_module
 from napari_msseg._napari import layers
-from napari_msseg._napari import live as live_module
+from napari_msseg._napari import loan as loan_module
+from napari_msseg._napari import repaint as repaint_module
+from napari_msseg._napari import strokes as strokes_module
+from napari_msseg._napari import view_watch as view_module
 from napari_msseg._napari import widget as widget_module
 from napari_msseg._napari.class_panel import CLASS, NAME
 from napari_msseg._napari.widget import ScribbleWidget
@@ -622,7 +625,7 @@ class RandomUse(RuleBasedStateMachine):
 
     def _let_timers_run(self) -> None:
         session, dock = self.session, self.dock
-        for timer in (session._debounce, session._look, dock.keeper._quiet, dock.files._timer):
+        for timer in (*session._timers, dock.keeper._quiet, dock.files._timer):
             if timer.isActive():
                 if timer.isSingleShot():
                     timer.stop()
@@ -631,7 +634,7 @@ class RandomUse(RuleBasedStateMachine):
 
     def _the_worker_has_the_strokes(self) -> None:
         session, layer = self.session, self.session.scribbles
-        if not (session.live and session.is_running) or session._begin is not None:
+        if not (session.live and session.is_running) or session._loan.is_being_read:
             return
         if layer is None or session.image is None:
             return
@@ -643,13 +646,13 @@ class RandomUse(RuleBasedStateMachine):
 
     def _the_worker_knows_what_is_wanted(self) -> None:
         session = self.session
-        if not session.is_running or session._begin is not None:
+        if not session.is_running or session._loan.is_being_read:
             return
         maps, gone = (
             [c for c in self.workers[-1].of(kind) if c.session == session._number]
             for kind in (ShowMaps, ForgetClasses)
         )
-        wanted = ShowMaps(session=session._number, **session.maps.fields())
+        wanted = ShowMaps(session=session._number, **session.answers.maps.fields())
         assert (maps or [ShowMaps(session=session._number)])[-1] == wanted
         removed = {c.class_ for c in session.classes.removed}
         assert removed <= {c for command in gone for c in command.classes}
@@ -682,7 +685,7 @@ class RandomUse(RuleBasedStateMachine):
 
     @invariant()
     def predictions_lie_over_their_image_and_cannot_be_painted_on(self) -> None:
-        for image, prediction in self.session._predictions.items():
+        for image, prediction in self.session.answers._predictions.items():
             assert prediction.data.shape == layers.spatial_shape(image)
         for layer in self.viewer.layers:
             if isinstance(layer, Labels) and layers.role_of(layer) in ("prediction", "map"):
@@ -727,7 +730,7 @@ class RandomUse(RuleBasedStateMachine):
 
     @invariant()
     def the_dock_shows_which_maps_are_wanted(self) -> None:
-        look, wanted = self.dock.look_panel, self.session.maps.wanted
+        look, wanted = self.dock.look_panel, self.session.answers.maps.wanted
         assert look.uncertainty.isChecked() == ((MapKind.UNCERTAINTY, 0) in wanted)
         assert look.pseudo_labels.isChecked() == ((MapKind.PSEUDO_LABELS, 0) in wanted)
         shown = [c for kind, c in wanted if kind is MapKind.PROBABILITY]
@@ -803,11 +806,11 @@ def stage(
 ) -> SimpleNamespace:
     """What walks have in common: workers that pretend, dialogs that answer, clocks that wait."""
     later, dialogs = Later(), SimpleNamespace(path="", colour=QColor())
-    for name in ("DEBOUNCE_MS", "STROKE_MS", "VIEW_MS"):
-        monkeypatch.setattr(live_module, name, NEVER_MS)
-    monkeypatch.setattr(live_module, "REFRESH_MS", {2: 0, 3: 0})
-    monkeypatch.setattr(keeper_module, "QUIET_MS", NEVER_MS)
-    for module in (live_module, keeper_module):
+    for module in (strokes_module, view_module, keeper_module):
+        monkeypatch.setattr(module, "QUIET_MS", NEVER_MS)
+    monkeypatch.setattr(strokes_module, "RELEASE_MS", NEVER_MS)
+    monkeypatch.setattr(repaint_module, "SHORTEST_MS", 0)
+    for module in (loan_module, keeper_module):
         monkeypatch.setattr(module, "threading", later)
     monkeypatch.setattr(widget_module, "show_info", lambda _: None)
     for name in ("getSaveFileName", "getOpenFileName"):

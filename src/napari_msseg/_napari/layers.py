@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from napari.layers import Image, Labels
+from napari.layers.base import Layer
 
 from napari_msseg._napari.colours import prediction_colours, scribble_colours
 from napari_msseg.classes import ClassTable
@@ -41,7 +42,16 @@ def frame_axes(layer: Image, slices_are_frames: bool = False) -> int:
 
 
 def volume_of(layer: Image, frame: Frame = (), channels: Sequence[Image] = ()) -> Volume:
-    """Return the pixels and the geometry of an image layer, of one frame of it.
+    """Return the pixels and the geometry of an image layer, of one frame of it: see `reading`."""
+    return reading(layer, frame, channels)()
+
+
+def reading(
+    layer: Image, frame: Frame = (), channels: Sequence[Image] = ()
+) -> Callable[[], Volume]:
+    """Return what reads the pixels and the geometry of an image layer, of one frame of it.
+
+    That may take long where they are lazy; it touches no layer, and may be called in any thread.
 
     Parameters
     ----------
@@ -68,17 +78,24 @@ def volume_of(layer: Image, frame: Frame = (), channels: Sequence[Image] = ()) -
                 f"{other.name!r} has shape {spatial_shape(other)} and cannot be a channel of "
                 f"{layer.name!r}, which has {spatial_shape(layer)}"
             )
-    parts = [np.asarray(pixels_of(one)[frame]) for one in (layer, *channels)]
+    parts = [pixels_of(one)[frame] for one in (layer, *channels)]
     axes = {2: "YX", 3: "ZYX"}[ndim] + ("C" if layer.rgb or channels else "")
     geometry = layer.metadata.get(GEOMETRY, {}) if not frame else {}
-    return Volume(
-        _together(parts, ndim) if channels else parts[0],
-        axes,
-        tuple(float(s) for s in np.abs(layer.scale[len(frame) :])),
-        normalise_unit(str(layer.units[-1])),
-        geometry.get("affine"),
-        geometry.get("nifti_header"),
-    )
+    spacing = tuple(float(s) for s in np.abs(layer.scale[len(frame) :]))
+    unit = normalise_unit(str(layer.units[-1]))
+
+    def read() -> Volume:
+        pixels = [np.asarray(part) for part in parts]
+        return Volume(
+            _together(pixels, ndim) if len(pixels) > 1 else pixels[0],
+            axes,
+            spacing,
+            unit,
+            geometry.get("affine"),
+            geometry.get("nifti_header"),
+        )
+
+    return read
 
 
 def _together(parts: list[Any], ndim: int) -> Any:
@@ -301,6 +318,16 @@ def fitting_brush(viewer: Any, image: Image) -> int:
     return max(MIN_BRUSH, round(across / BRUSHES_ACROSS))
 
 
-def show(layer: Labels) -> None:
+def insert_above(viewer: Any, image: Image, layer: Layer) -> None:
+    """Put a layer of ours above an image; what is selected, and the brush, stay in hand."""
+    selected = viewer.layers.selection.active
+    mode = getattr(selected, "mode", None)
+    viewer.layers.insert(viewer.layers.index(image) + 1, layer)
+    viewer.layers.selection.active = selected
+    if mode is not None:  # a new layer takes the brush: give it back
+        selected.mode = mode
+
+
+def show(layer: Layer) -> None:
     """Redraw a layer that was written to in place, and nothing more."""
     layer.refresh(extent=False, highlight=False, thumbnail=False)

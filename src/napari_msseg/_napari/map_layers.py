@@ -95,12 +95,7 @@ class MapLayers:
         known = self._layers.setdefault(image, {})
         if key not in known:
             known[key] = self._make(image, classes, key)
-            selected = self._viewer.layers.selection.active
-            mode = getattr(selected, "mode", None)
-            self._viewer.layers.insert(self._viewer.layers.index(image) + 1, known[key])
-            self._viewer.layers.selection.active = selected
-            if mode is not None:  # a new layer takes the brush: give it back
-                selected.mode = mode
+            layers.insert_above(self._viewer, image, known[key])
         return known[key]
 
     @staticmethod

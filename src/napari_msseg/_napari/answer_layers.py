@@ -1,0 +1,112 @@
+"""The layers that answers are written to: one prediction an image, maps, and their colours."""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from napari.layers import Image, Labels
+from napari.layers.base import Layer
+from napari.utils.colormaps import DirectLabelColormap
+
+from napari_msseg._napari import layers
+from napari_msseg._napari.colours import prediction_colours, scribble_colours
+from napari_msseg._napari.map_layers import MapKey, MapLayers
+from napari_msseg._napari.repaint import Repaint
+from napari_msseg.classes import BACKGROUND, ClassTable
+from napari_msseg.events import MapReady, PredictionReady
+
+
+class AnswerLayers:
+    """Writes answers to the layers of one image, and keeps those of all others.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    repaint : Repaint
+    """
+
+    def __init__(self, viewer: Any, repaint: Repaint) -> None:
+        self._viewer = viewer
+        self._repaint = repaint
+        self.maps = MapLayers(viewer)
+        self.image: Image | None = None
+        self.frame: layers.Frame = ()
+        self.prediction: Labels | None = None
+        self.generation = -1
+        """Of the strokes that the newest answer knows; -1: there is none yet."""
+        self._predictions: WeakKeyDictionary[Image, Labels] = WeakKeyDictionary()
+        self._colours: WeakKeyDictionary[Labels, Any] = WeakKeyDictionary()
+
+    def prepare(self, image: Image, frame: layers.Frame, classes: ClassTable) -> None:
+        """Use the prediction layer of an image, or make one below the scribbles."""
+        self.image, self.frame, self.generation = image, frame, -1
+        self._repaint.forget()
+        known = self._predictions.get(image)
+        if known is not None and known.data.shape == layers.spatial_shape(image):
+            self.prediction = known
+            self._colour(known, prediction_colours(classes))
+            return
+        self.prediction = layers.new_prediction(image, classes)
+        self._predictions[image] = self.prediction
+        layers.insert_above(self._viewer, image, self.prediction)
+
+    def write(self, tile: PredictionReady) -> bool:
+        """Write a part of the prediction; return False where it is older than what is there."""
+        if self.prediction is None or tile.generation < self.generation:
+            return False
+        self.generation = tile.generation
+        if layers.write_tile(self.prediction, tile, self.frame):
+            self._repaint.soon(self.prediction)
+        return True
+
+    def write_map(self, tile: MapReady, classes: ClassTable) -> None:
+        """Write a part of a map, if that is wanted."""
+        if self.image is not None:
+            layer = self.maps.write(self.image, classes, tile, self.frame)
+            if layer is not None:
+                self._repaint.soon(layer)
+
+    def recolour(self, classes: ClassTable, painted: set[Labels]) -> None:
+        """Give predictions, maps and what is painted on the colours of a class table."""
+        for layer in painted:
+            self._colour(layer, scribble_colours(classes))
+        if self.prediction is not None:
+            self._colour(self.prediction, prediction_colours(classes))
+        self.maps.recolour(classes)
+
+    def _colour(self, layer: Labels, colormap: DirectLabelColormap) -> None:
+        """Give a layer its colours, unless it has them: in 3D views that takes seconds."""
+        colours = {k: tuple(v) for k, v in colormap.color_dict.items()}
+        if self._colours.get(layer) != colours:
+            self._colours[layer] = colours
+            layer.colormap = colormap
+
+    def erase(self, class_: int) -> None:
+        """Make background of what is predicted as a class, until the next answer."""
+        if self.prediction is None:
+            return
+        where = self.prediction.data == class_
+        if where.any():
+            self.prediction.data[where] = BACKGROUND
+            layers.show(self.prediction)
+
+    def clear(self) -> None:
+        """Empty the prediction and the maps of the image."""
+        if self.prediction is not None:
+            self.prediction.data[...] = 0
+            layers.show(self.prediction)
+        if self.image is not None:
+            for layer in self.maps.clear(self.image):
+                layers.show(layer)
+
+    def forget(self, layer: Layer) -> list[MapKey]:
+        """Let go of a layer that was removed; return the maps that are no longer wanted."""
+        for image, prediction in list(self._predictions.items()):
+            if prediction is layer:
+                del self._predictions[image]
+        if layer is self.prediction:
+            self.prediction = None
+        if layer is self.image:
+            self.image = None
+        return self.maps.forget(layer)
