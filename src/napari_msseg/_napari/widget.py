@@ -482,6 +482,8 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.guard.scribbles = scribbles
         self.session.choose(scribbles)
         if image is None:
+            self._counted = None
+            self.classes.count(None)
             return
         fitting = scribbles if scribbles is not None and layers.fits(scribbles, image) else None
         self.keeper.look_for(image, fitting)  # before anything is kept
