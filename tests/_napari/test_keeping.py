@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_msseg._napari import layers
 from napari_msseg.commands import KeepModel, StartSession
+from napari_msseg.errors import InputError
 from napari_msseg.events import ModelKept, SessionState
 from napari_msseg.saved_session import fingerprint, read_session
 
@@ -291,3 +292,53 @@ def test_a_lazy_image_that_cannot_be_read_fails_in_words(
     qtbot.waitUntil(lambda: bool(warnings), timeout=5000)
     assert "the server is gone" in warnings[-1]
     assert dock.train_panel.train_button.isEnabled()
+
+
+def test_a_session_that_stays_without_its_model_says_so(dock, qtbot, workers, warnings, tmp_path):
+    _click(qtbot, dock.train_panel.train_button)
+    workers[0].state(SessionState.TRAINING)
+    panel = dock.layer_panel
+    dock.files.save(tmp_path / "mine", panel.chosen_image(), panel.chosen_scribbles())
+    ask = workers[0].of(KeepModel)[-1]
+    workers[0].say(ModelKept(session=ask.session, generation=1, path=ask.path, error="disk full"))
+    assert read_session(tmp_path / "mine.msseg").model is None
+    assert "without its model: disk full" in warnings[-1]
+
+
+def test_a_model_that_cannot_be_kept_is_told_of_once(dock, qtbot, workers, warnings):
+    _click(qtbot, dock.train_panel.train_button)
+    workers[0].state(SessionState.TRAINING)
+    for _ in range(3):
+        dock.files.keep_model()
+        ask = workers[0].of(KeepModel)[-1]
+        kept = ModelKept(session=ask.session, generation=1, path=ask.path, error="disk full")
+        workers[0].say(kept)
+    assert [w for w in warnings if "disk full" in w] == ["The model cannot be kept: disk full"]
+
+
+def test_undo_does_not_take_restored_strokes_away(dock, another, qtbot):
+    painted = dock.layer_panel.chosen_scribbles().data
+    again = another()
+    _answer(qtbot, again, "Go on")
+    scribbles = again.layer_panel.chosen_scribbles()
+    scribbles.undo()
+    np.testing.assert_array_equal(scribbles.data, painted)
+
+
+def test_an_image_that_no_reader_opens_is_told_of_in_words(dock, make_dock, tmp_path):
+    panel, path = dock.layer_panel, tmp_path / "image.nobody"
+    path.write_bytes(b"?")
+    panel.chosen_image().source.__dict__["path"] = str(path)
+    dock.files.save(tmp_path / "mine", panel.chosen_image(), panel.chosen_scribbles())
+    with pytest.raises(InputError, match=r"image.nobody"):
+        make_dock(ViewerModel()).files.open(tmp_path / "mine.msseg")
+
+
+def test_strokes_on_other_pixels_in_the_same_layer_are_kept_for_those(dock, paint):
+    image = dock.layer_panel.chosen_image()
+    before = np.array(image.data)
+    image.data = before[::-1].copy()
+    paint(dock.layer_panel.chosen_scribbles(), 2, row=20)
+    kept, older = _kept(dock), _kept(dock, Image(before))
+    assert kept is not None
+    assert kept.scribbles.indices.size > older.scribbles.indices.size

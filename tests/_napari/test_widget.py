@@ -286,6 +286,7 @@ def test_slices_of_a_stack_may_be_images_of_their_own(dock, viewer, workers, qtb
     assert (workers[0].start.image.shape, workers[0].start.image.axes) == ((32, 40), "YX")
     workers[0].tile(ONES)
     assert dock.session.prediction.data.sum(axis=(1, 2)).tolist() == [0, 0, ONES.size, 0]
+    assert dock.session.answers.answered() == 0.25
 
 
 def test_a_failed_session_is_told_of_once(running, workers, warnings):
@@ -515,6 +516,21 @@ def test_the_button_asks_for_a_name_and_writes_the_mask(running, workers, qtbot,
     _click(qtbot, running.export_panel.export_button)
     assert asked == ["cells_mask.tif"]
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "mask.tif"), BLOB)
+
+
+def test_a_mask_with_parts_that_had_no_answer_is_written_with_a_warning(
+    running, workers, warnings, qtbot, tmp_path, answer
+):
+    """A large image is answered part by part, and a part that is all background looks alike."""
+    answer(tmp_path / "mask.tif")
+    workers[0].tile(BLOB[:, :32])
+    _click(qtbot, running.export_panel.export_button)
+    assert "had no answer yet" in warnings[-1]
+    assert "had no answer yet" in running.progress_panel.status.text()
+    said = len(warnings)
+    workers[0].tile(BLOB[:, 32:], start=(0, 32))
+    _click(qtbot, running.export_panel.export_button)
+    assert len(warnings) == said
 
 
 def test_a_question_that_is_not_answered_writes_nothing(

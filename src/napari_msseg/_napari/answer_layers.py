@@ -14,6 +14,7 @@ from napari_msseg._napari.colours import prediction_colours, scribble_colours
 from napari_msseg._napari.map_layers import MapKey, MapLayers
 from napari_msseg._napari.repaint import Repaint
 from napari_msseg.classes import BACKGROUND, ClassTable
+from napari_msseg.coverage import Coverage
 from napari_msseg.events import MapReady, PredictionReady
 
 
@@ -35,6 +36,7 @@ class AnswerLayers:
         self.prediction: Labels | None = None
         self.generation = -1
         """Of the strokes that the newest answer knows; -1: there is none yet."""
+        self._coverage: WeakKeyDictionary[Labels, Coverage] = WeakKeyDictionary()
         self._predictions: WeakKeyDictionary[Image, Labels] = WeakKeyDictionary()
         self._colours: WeakKeyDictionary[Labels, Any] = WeakKeyDictionary()
 
@@ -49,6 +51,7 @@ class AnswerLayers:
             return
         self.prediction = layers.new_prediction(image, classes)
         self._predictions[image] = self.prediction
+        self._coverage[self.prediction] = Coverage(layers.spatial_shape(image))
         layers.insert_above(self._viewer, image, self.prediction)
 
     def write(self, tile: PredictionReady) -> bool:
@@ -56,9 +59,14 @@ class AnswerLayers:
         if self.prediction is None or tile.generation < self.generation:
             return False
         self.generation = tile.generation
+        self._coverage[self.prediction].add(self.frame, tile.region)
         if layers.write_tile(self.prediction, tile, self.frame):
             self._repaint.soon(self.prediction)
         return True
+
+    def answered(self, frame: layers.Frame = ()) -> float:
+        """Return for which share of the image, or of a frame of it, there has been an answer."""
+        return 0.0 if self.prediction is None else self._coverage[self.prediction].share(frame)
 
     def write_map(self, tile: MapReady, classes: ClassTable) -> None:
         """Write a part of a map, if that is wanted."""
@@ -94,6 +102,7 @@ class AnswerLayers:
     def clear(self) -> None:
         """Empty the prediction and the maps of the image."""
         if self.prediction is not None:
+            self._coverage[self.prediction].clear()
             self.prediction.data[...] = 0
             layers.show(self.prediction)
         if self.image is not None:

@@ -128,10 +128,11 @@ class ClassIntents:
 
     # ------------------------------------------------------------------- counting
 
-    def count(self, snapshot: ScribbleSnapshot | None) -> None:
-        """Show how much of each class is painted."""
+    def count(self, snapshot: ScribbleSnapshot | None) -> int:
+        """Show how much of each class is painted; return the number of strokes."""
         counts: dict[int, tuple[int, int]] = {}
         if snapshot is not None:
             pieces = count_pieces(snapshot)
             counts = {k: (pieces[k], n) for k, n in enumerate(snapshot.counts) if n}
         self._panel.show_counts(counts)
+        return sum(pieces for pieces, _ in counts.values())

@@ -206,6 +206,7 @@ class Keeper:
         """Find the fingerprint; what must be computed or read first is left to a thread."""
         if image in self._fingerprints:
             return
+        image.events.data.connect(self._forget_pixels)  # once: napari knows who is connected
         if not layers.is_lazy(image):
             self.fingerprint(image)
             return
@@ -221,6 +222,11 @@ class Keeper:
                 bridge.error.emit(f"what is painted on it cannot be kept: {error}")
 
         threading.Thread(target=identify, name="napari-msseg-fingerprint", daemon=True).start()
+
+    def _forget_pixels(self, event: Any) -> None:
+        """Another array was put into a layer: what is painted from now on belongs to that."""
+        self._fingerprints.pop(event.source, None)
+        self._identify(event.source)
 
     def _know(self, reference: Any, key: str) -> None:
         image = reference()

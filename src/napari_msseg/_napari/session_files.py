@@ -38,6 +38,7 @@ class SessionFiles:
         self._session = session
         self._keeper = keeper
         self._waiting: tuple[Path, SavedSession, Path] | None = None
+        self._complained = ""
         self._timer = QTimer()
         self._timer.setInterval(KEEP_MODEL_MS)
         self._timer.timeout.connect(self.keep_model)
@@ -99,7 +100,12 @@ class SessionFiles:
         self._write(path, session, model)
 
     def _model_kept(self, event: Event) -> None:
-        if self._waiting is None or not isinstance(event, ModelKept):
+        if not isinstance(event, ModelKept):
+            return
+        if self._waiting is None:
+            if event.error and event.error != self._complained:
+                self._complained = event.error  # once: it is tried again and again
+                self.failed.emit(f"the model cannot be kept: {event.error}")
             return
         if event.path == str(self._waiting[2]):
             self._write_waiting(event.error)
@@ -113,6 +119,9 @@ class SessionFiles:
             self._write(path, session, None if error else model)
         except InputError as problem:
             self.failed.emit(str(problem))
+            return
+        if error:
+            self.failed.emit(f"{path.name} is without its model: {error}")
 
     def _write(self, path: Path, session: SavedSession, model: Path | None) -> None:
         weights = model.read_bytes() if model is not None and model.is_file() else None
@@ -147,7 +156,7 @@ class SessionFiles:
         self._keeper.claim(image)
         scribbles = layers.new_scribbles(image, saved.classes)
         scribbles.metadata[layers.CLASSES] = saved.classes.to_mapping()
-        layers.put_strokes(scribbles, saved.scribbles)
+        scribbles.data[...] = saved.scribbles.labels()  # nothing that undo takes away
         self._session.viewer.add_layer(scribbles)
         model = self._keeper.model_path(image)
         if model is not None and saved.model is not None:
@@ -162,11 +171,17 @@ class SessionFiles:
     def _image_of(self, saved: SavedSession) -> Image:
         found = self._find(saved)
         if found is None and saved.image_path and Path(saved.image_path).exists():
-            self._session.viewer.open(saved.image_path, plugin=_reader_of(saved.image_path))
+            self._open(saved.image_path)
             found = self._find(saved)
         if found is None:
             raise InputError(f"open the image {saved.image_name!r} first: it is not in this viewer")
         return found
+
+    def _open(self, path: str) -> None:
+        try:
+            self._session.viewer.open(path, plugin=_reader_of(path))
+        except Exception as error:  # a reader of anybody's: it may raise anything
+            raise InputError(f"the image {path} cannot be opened: {error}") from error
 
     def _find(self, saved: SavedSession) -> Image | None:
         images = [x for x in self._session.viewer.layers if layers.is_image(x)]

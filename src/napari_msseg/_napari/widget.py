@@ -280,6 +280,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         path = f"{path}{suffix}" if path and not Path(path).suffix else path
         if path and self._try(lambda: self.export(path)):
             self._say_saved(path)
+            self._say_gaps(self.session.image)
 
     def _ask_and_save(self) -> None:
         image, scribbles = self.layer_panel.chosen_image(), self.layer_panel.chosen_scribbles()
@@ -310,6 +311,16 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self._remember(folder=str(Path(path).resolve().parent))
         self.progress_panel.say(f"Saved {path}")
         show_info(f"Saved {path}")
+
+    def _say_gaps(self, image: Image) -> None:
+        """Say what nobody would see in the file: where there is nothing but zeros."""
+        answered = self.session.answers.answered(self.session.frame if image.ndim > 3 else ())
+        if answered < 1:
+            self._warn(
+                f"Saved, but {max(1, round(100 * (1 - answered)))} % of “{image.name}” had no "
+                "answer yet and are background in the file: train on, or on each frame, and save "
+                "again."
+            )
 
     def _pause_or_resume(self) -> None:
         if self.session.state is SessionState.PAUSED:
@@ -423,10 +434,9 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
     def _count(self, scribbles: Labels, snapshot: ScribbleSnapshot) -> None:
         if scribbles is self.layer_panel.chosen_scribbles():
             self.session.meet(snapshot)
-            self.classes.count(snapshot)
+            n = self.classes.count(snapshot)
             if not self.session.is_running:
                 ready = "press Train." if snapshot.is_trainable else "paint another class too."
-                n = sum(count_pieces(snapshot))
                 self.progress_panel.say(f"{n} stroke{'s' * (n != 1)}: {ready}")
 
     def _warn(self, message: str) -> None:
