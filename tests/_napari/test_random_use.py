@@ -32,13 +32,13 @@ from napari.layers import Labels
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QColorDialog, QFileDialog
 
+from napari_msseg._napari import file_dialogs as dialogs_module
 from napari_msseg._napari import keeper as keeper_module
 from napari_msseg._napari import layers
 from napari_msseg._napari import loan as loan_module
 from napari_msseg._napari import repaint as repaint_module
 from napari_msseg._napari import strokes as strokes_module
 from napari_msseg._napari import view_watch as view_module
-from napari_msseg._napari import widget as widget_module
 from napari_msseg._napari.class_panel import CLASS, NAME
 from napari_msseg._napari.widget import ScribbleWidget
 from napari_msseg.autosave import VARIABLE, Autosave
@@ -812,7 +812,7 @@ def stage(
     monkeypatch.setattr(repaint_module, "SHORTEST_MS", 0)
     for module in (loan_module, keeper_module):
         monkeypatch.setattr(module, "threading", later)
-    monkeypatch.setattr(widget_module, "show_info", lambda _: None)
+    monkeypatch.setattr(dialogs_module, "show_info", lambda _: None)
     for name in ("getSaveFileName", "getOpenFileName"):
         monkeypatch.setattr(QFileDialog, name, lambda *_: (dialogs.path, ""))
     monkeypatch.setattr(QColorDialog, "getColor", lambda *_: dialogs.colour)

@@ -504,7 +504,7 @@ def answer(monkeypatch):
             asked.append(name)
             return str(path), kinds.split(";;")[0]
 
-        monkeypatch.setattr("napari_msseg._napari.widget.QFileDialog.getSaveFileName", ask)
+        monkeypatch.setattr("napari_msseg._napari.file_dialogs.QFileDialog.getSaveFileName", ask)
         return asked
 
     return with_path

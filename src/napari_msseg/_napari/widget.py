@@ -10,20 +10,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from napari.layers import Image, Labels
-from napari.utils.notifications import show_info, show_warning
+from napari.utils.notifications import show_warning
 from qtpy.QtCore import QSize
-from qtpy.QtWidgets import QFileDialog, QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
-from napari_msseg import io
 from napari_msseg._napari import guard, layers
 from napari_msseg._napari.class_intents import ClassIntents
 from napari_msseg._napari.coach import Coach
+from napari_msseg._napari.file_dialogs import FileDialogs
 from napari_msseg._napari.guard import StrokeGuard
 from napari_msseg._napari.help import help_row
 from napari_msseg._napari.keeper import Keeper
 from napari_msseg._napari.keys import Keys
+from napari_msseg._napari.lifetimes import Disconnect, End, weak
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.navigator import Navigator
 from napari_msseg._napari.offers import Offer, OfferPanel
@@ -35,7 +35,6 @@ from napari_msseg.classes import ClassTable
 from napari_msseg.commands import WorkerReady
 from napari_msseg.errors import InputError
 from napari_msseg.events import MapKind, SessionState, StepDone
-from napari_msseg.io.class_table import write_class_table
 from napari_msseg.pieces import count_pieces
 from napari_msseg.saved_session import SavedSession
 from napari_msseg.scribbles import ScribbleSnapshot
@@ -45,9 +44,6 @@ if TYPE_CHECKING:
     import napari
 
 DOCK_WIDTH = 320
-NIFTI_TYPES = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;OME-TIFF (*.ome.tif)"
-FILE_TYPES = "TIFF (*.tif *.tiff);;OME-TIFF (*.ome.tif);;NIfTI (*.nii.gz *.nii)"
-SESSION_TYPES = "Scribble session (*.msseg)"
 NO_IMAGE = "Open an image first: drop a file on the viewer, or File › Open Sample."
 WORDS = {
     None: "Ready. Paint background and foreground, then press Train.",
@@ -83,6 +79,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         # No callback below may hold the dock itself: it must go when napari lets go of it.
         self.keeper = Keeper(lambda: session.classes)
         self.files = SessionFiles(session, self.keeper)
+        self.dialogs = FileDialogs(session, self.files, panel, self.settings.folder)
         self.guard = StrokeGuard(napari_viewer)
         self.navigator = Navigator(session)
         self.coach = Coach(session)
@@ -98,7 +95,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self._wire()
         self._list_layers()
         # Both: a dock closed by its × is collected before `destroyed` can fire.
-        end = _End(session, self.files, self.guard, self.keeper, self.keys)
+        end = End(session, self.files, self.guard, self.keeper, self.keys)
         weakref.finalize(self, end)
         self.destroyed.connect(end)
 
@@ -144,7 +141,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         for event in (events.inserted, events.removed, events.reordered):
             event.connect(self._list_layers)
         events.inserted.connect(self._follow_new_image)
-        self.destroyed.connect(_Disconnect(events, self._list_layers, self._follow_new_image))
+        self.destroyed.connect(Disconnect(events, self._list_layers, self._follow_new_image))
 
     def _wire_panels(self) -> None:
         panel, train, export = self.layer_panel, self.train_panel, self.export_panel
@@ -160,9 +157,9 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         train.device_chosen.connect(self._set_device)
         self.look_panel.map_toggled.connect(self._show_map)
         self.look_panel.next_spot.connect(self.navigator.next)
-        export.export.connect(self._ask_and_export)
-        export.save_session.connect(self._ask_and_save)
-        export.open_session.connect(self.ask_and_open)
+        export.export.connect(self.dialogs.save_mask)
+        export.save_session.connect(self.dialogs.save_session)
+        export.open_session.connect(self.dialogs.open_session)
 
     def _wire_session(self) -> None:
         session, progress = self.session, self.progress_panel
@@ -183,8 +180,11 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.keeper.painted.connect(self._count)
         self.keeper.found.connect(self._offer_kept)
         self.keeper.failed.connect(self._warn)
-        self.files.saved.connect(self._say_saved)
         self.files.failed.connect(self._warn)
+        self.dialogs.said.connect(progress.say)
+        self.dialogs.warned.connect(self._warn)
+        self.dialogs.opened.connect(self._take_in_hand)
+        self.dialogs.folder_used.connect(self._remember_folder)
         self.guard.missed.connect(self._offer_move)
 
     # ------------------------------------------------------------ intents
@@ -259,68 +259,11 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         InputError
             If there is no prediction, or the file cannot be written.
         """
-        image, prediction = self.session.image, self.session.prediction
-        if image is None or prediction is None:
-            raise InputError("there is no prediction yet: press Train first")
-        # frames of volumes are saved one at a time, frames of images as the stack they are
-        frame = self.session.frame if image.ndim > 3 else ()
-        mask = np.array(prediction.data[frame])
-        io.write_mask(Path(path), mask, layers.volume_of(image, frame))
-        write_class_table(Path(path), self.session.classes)
-
-    def _ask_and_export(self) -> None:
-        if self.session.image is None or self.session.prediction is None:
-            self._warn("There is no prediction yet: press Train first.")
-            return
-        nifti = layers.is_nifti(self.session.image)
-        suffix = ".nii.gz" if nifti else ".tif"
-        name = self._suggested(f"{self.session.image.name}_mask{suffix}")
-        types = NIFTI_TYPES if nifti else FILE_TYPES
-        path, _ = QFileDialog.getSaveFileName(self, "Save mask", name, types)
-        path = f"{path}{suffix}" if path and not Path(path).suffix else path
-        if path and self._try(lambda: self.export(path)):
-            self._say_saved(path)
-            self._say_gaps(self.session.image)
-
-    def _ask_and_save(self) -> None:
-        image, scribbles = self.layer_panel.chosen_image(), self.layer_panel.chosen_scribbles()
-        if image is None or scribbles is None:
-            self._warn("There is nothing to save yet: press “New scribbles” and paint.")
-            return
-        name = self._suggested(f"{image.name}.msseg")
-        path, _ = QFileDialog.getSaveFileName(self, "Save session", name, SESSION_TYPES)
-        if path:
-            self._try(lambda: self.files.save(Path(path), image, scribbles))
+        self.dialogs.export(Path(path))
 
     def ask_and_open(self) -> None:
         """Ask for a session file and go on with it."""
-        name = self._suggested("")
-        path, _ = QFileDialog.getOpenFileName(self, "Open session", name, SESSION_TYPES)
-        if path:
-            self._try(lambda: self._take_in_hand(self.files.open(Path(path))))
-
-    def _suggested(self, name: str) -> str:
-        image = self.layer_panel.chosen_image()
-        source = "" if image is None else str(image.source.path or "")
-        for folder in (str(Path(source).parent) if source else "", self.settings.folder):
-            if folder and Path(folder).is_dir():
-                return str(Path(folder) / name)
-        return name
-
-    def _say_saved(self, path: str) -> None:
-        self._remember(folder=str(Path(path).resolve().parent))
-        self.progress_panel.say(f"Saved {path}")
-        show_info(f"Saved {path}")
-
-    def _say_gaps(self, image: Image) -> None:
-        """Say what nobody would see in the file: where there is nothing but zeros."""
-        answered = self.session.answers.answered(self.session.frame if image.ndim > 3 else ())
-        if answered < 1:
-            self._warn(
-                f"Saved, but {max(1, round(100 * (1 - answered)))} % of “{image.name}” had no "
-                "answer yet and are background in the file: train on, or on each frame, and save "
-                "again."
-            )
+        self.dialogs.open_session()
 
     def _pause_or_resume(self) -> None:
         if self.session.state is SessionState.PAUSED:
@@ -343,6 +286,9 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
     def _set_device(self, name: str) -> None:
         self.session.device = name
         self._remember(device=name)
+
+    def _remember_folder(self, folder: str) -> None:
+        self._remember(folder=folder)
 
     def _remember(self, **changes: Any) -> None:
         self.settings = replace(self.settings, **changes)
@@ -556,48 +502,3 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
                 ),
             )
         )
-
-
-class _End:
-    """Ends what outlives a dock, in order. Idempotent."""
-
-    def __init__(self, session: Any, files: Any, guard_: Any, keeper: Any, keys: Any) -> None:
-        self._parts: tuple[Any, ...] = (
-            files.close,
-            keeper.close,
-            guard_.close,
-            keys.release,
-            session.close,
-        )
-
-    def __call__(self) -> None:
-        parts, self._parts = self._parts, ()
-        for close in parts:
-            close()
-
-
-def weak(method: Any, *arguments: Any) -> Any:
-    """Return a call of a method that does not keep its owner alive."""
-    reference = weakref.WeakMethod(method)
-
-    def call() -> None:
-        alive = reference()
-        if alive is not None:
-            alive(*arguments)
-
-    return call
-
-
-class _Disconnect:
-    """Takes callbacks back from the layer list when the widget is gone; does not hold it."""
-
-    def __init__(self, events: Any, *callbacks: Any) -> None:
-        self._events = events
-        self._callbacks = [weakref.WeakMethod(callback) for callback in callbacks]
-
-    def __call__(self) -> None:
-        for reference in self._callbacks:
-            callback = reference()
-            for event in (self._events.inserted, self._events.removed, self._events.reordered):
-                if callback is not None:
-                    event.disconnect(callback)

@@ -1,0 +1,144 @@
+"""Asks where a mask or a session goes, or comes from, and says what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from napari.layers import Image, Labels
+from napari.utils.notifications import show_info
+from psygnal import Signal
+from qtpy.QtWidgets import QFileDialog
+
+from napari_msseg import io
+from napari_msseg._napari import layers
+from napari_msseg._napari.live import LiveSession
+from napari_msseg._napari.panels import LayerPanel
+from napari_msseg._napari.session_files import SessionFiles
+from napari_msseg.errors import InputError
+from napari_msseg.io.class_table import write_class_table
+
+NIFTI_TYPES = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;OME-TIFF (*.ome.tif)"
+FILE_TYPES = "TIFF (*.tif *.tiff);;OME-TIFF (*.ome.tif);;NIfTI (*.nii.gz *.nii)"
+SESSION_TYPES = "Scribble session (*.msseg)"
+NO_PREDICTION = "There is no prediction yet: press Train first."
+
+
+class FileDialogs:
+    """Saves masks and sessions, and opens sessions, where the user wants.
+
+    Parameters
+    ----------
+    session : LiveSession
+    files : SessionFiles
+    panel : LayerPanel
+        Knows what is chosen, and in which window.
+    folder : str
+        Where files go of images that came from no file.
+    """
+
+    said = Signal(str)
+    warned = Signal(str)
+    opened = Signal(Labels)  # the layer with the strokes of a session
+    folder_used = Signal(str)
+
+    def __init__(
+        self, session: LiveSession, files: SessionFiles, panel: LayerPanel, folder: str
+    ) -> None:
+        self._session = session
+        self._files = files
+        self._panel = panel
+        self._folder = folder
+        files.saved.connect(self._say_saved)
+
+    def export(self, path: Path) -> None:
+        """Write the prediction of the current image to a file, and its classes beside it.
+
+        Raises
+        ------
+        InputError
+            If there is no prediction, or the file cannot be written.
+        """
+        image, prediction = self._session.image, self._session.prediction
+        if image is None or prediction is None:
+            raise InputError(NO_PREDICTION)
+        frame = self._exported_frame(image)
+        io.write_mask(path, np.array(prediction.data[frame]), layers.volume_of(image, frame))
+        write_class_table(path, self._session.classes)
+
+    def _exported_frame(self, image: Image) -> layers.Frame:
+        """Frames of volumes are saved one at a time, frames of images as the stack they are."""
+        return self._session.frame if image.ndim > 3 else ()
+
+    # ----------------------------------------------------------------------- asking
+
+    def save_mask(self) -> None:
+        """Ask for a file and write the prediction to it."""
+        image = self._session.image
+        if image is None or self._session.prediction is None:
+            self.warned.emit(NO_PREDICTION)
+            return
+        nifti = layers.is_nifti(image)
+        suffix = ".nii.gz" if nifti else ".tif"
+        name = self._suggested(f"{image.name}_mask{suffix}")
+        types = NIFTI_TYPES if nifti else FILE_TYPES
+        path, _ = QFileDialog.getSaveFileName(self._panel.window(), "Save mask", name, types)
+        path = f"{path}{suffix}" if path and not Path(path).suffix else path
+        if path and self._try(lambda: self.export(Path(path))):
+            self._say_saved(path)
+            self._say_gaps(image)
+
+    def save_session(self) -> None:
+        """Ask for a file and write strokes, classes and model to it."""
+        image, scribbles = self._panel.chosen_image(), self._panel.chosen_scribbles()
+        if image is None or scribbles is None:
+            self.warned.emit("There is nothing to save yet: press “New scribbles” and paint.")
+            return
+        name = self._suggested(f"{image.name}.msseg")
+        window = self._panel.window()
+        path, _ = QFileDialog.getSaveFileName(window, "Save session", name, SESSION_TYPES)
+        if path:
+            self._try(lambda: self._files.save(Path(path), image, scribbles))
+
+    def open_session(self) -> None:
+        """Ask for a session file and go on with it."""
+        window, name = self._panel.window(), self._suggested("")
+        path, _ = QFileDialog.getOpenFileName(window, "Open session", name, SESSION_TYPES)
+        if path:
+            self._try(lambda: self.opened.emit(self._files.open(Path(path))))
+
+    def _suggested(self, name: str) -> str:
+        image = self._panel.chosen_image()
+        source = "" if image is None else str(image.source.path or "")
+        for folder in (str(Path(source).parent) if source else "", self._folder):
+            if folder and Path(folder).is_dir():
+                return str(Path(folder) / name)
+        return name
+
+    def _try(self, action: Callable[[], object]) -> bool:
+        """Do something; what is wrong with the input is told."""
+        try:
+            action()
+        except InputError as error:
+            self.warned.emit(str(error))
+            return False
+        return True
+
+    # ---------------------------------------------------------------------- telling
+
+    def _say_saved(self, path: str) -> None:
+        self._folder = str(Path(path).resolve().parent)
+        self.folder_used.emit(self._folder)
+        self.said.emit(f"Saved {path}")
+        show_info(f"Saved {path}")
+
+    def _say_gaps(self, image: Image) -> None:
+        """Say what nobody would see in the file: where there is nothing but zeros."""
+        answered = self._session.answers.answered(self._exported_frame(image))
+        if answered < 1:
+            self.warned.emit(
+                f"Saved, but {max(1, round(100 * (1 - answered)))} % of “{image.name}” had no "
+                "answer yet and are background in the file: train on, or on each frame, and save "
+                "again."
+            )

@@ -1,0 +1,51 @@
+"""What ends with a dock, and what must not keep one alive: napari lets go of it without a word."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+
+class End:
+    """Ends what outlives a dock, in order. Idempotent."""
+
+    def __init__(self, session: Any, files: Any, guard_: Any, keeper: Any, keys: Any) -> None:
+        self._parts: tuple[Any, ...] = (
+            files.close,
+            keeper.close,
+            guard_.close,
+            keys.release,
+            session.close,
+        )
+
+    def __call__(self) -> None:
+        parts, self._parts = self._parts, ()
+        for close in parts:
+            close()
+
+
+def weak(method: Any, *arguments: Any) -> Any:
+    """Return a call of a method that does not keep its owner alive."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        alive = reference()
+        if alive is not None:
+            alive(*arguments)
+
+    return call
+
+
+class Disconnect:
+    """Takes callbacks back from the layer list when the widget is gone; does not hold it."""
+
+    def __init__(self, events: Any, *callbacks: Any) -> None:
+        self._events = events
+        self._callbacks = [weakref.WeakMethod(callback) for callback in callbacks]
+
+    def __call__(self) -> None:
+        for reference in self._callbacks:
+            callback = reference()
+            for event in (self._events.inserted, self._events.removed, self._events.reordered):
+                if callback is not None:
+                    event.disconnect(callback)
