@@ -41,8 +41,9 @@ READ_EVERY = 30.0
 PAUSE = (0.05, 0.8)
 """Seconds between two actions."""
 MOST_IMAGES, MOST_SCRIBBLES, MOST_CLASSES = 4, 4, 6
-MOST_LAYERS = 16
-"""Predictions and maps of images that were closed are closed too, or memory could not be flat."""
+MOST_LAYERS = 12
+"""Of what is more the oldest is closed: a layer takes vispy 30 MB, whatever is on it, and memory
+could not be flat."""
 FLAT = 0.05
 """Memory may grow by as much from the second quarter of the time to the last, …"""
 LONG_ENOUGH = 10.0
@@ -298,6 +299,10 @@ class User:
         if len(painted) >= MOST_SCRIBBLES:
             self.viewer.layers.remove(self.rng.choice(painted))
         self.dock.layer_panel.new_button.click()
+
+    def _close_what_is_too_much(self) -> None:
+        from napari_msseg._napari import layers
+
         others = [x for x in self.viewer.layers if not layers.is_image(x) and x is not self.chosen]
         for layer in others[: max(0, len(self.viewer.layers) - MOST_LAYERS)]:
             self.viewer.layers.remove(layer)
@@ -321,6 +326,7 @@ class User:
             action(self)
         except Exception:  # noqa: BLE001 - that is what is looked for
             self.findings.error(f"in {name}: {traceback.format_exc()}")
+        self._close_what_is_too_much()
         wait(self.rng.uniform(*PAUSE))
 
 
