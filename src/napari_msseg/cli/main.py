@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from napari_msseg.cli import supervised_commands
+from napari_msseg.cli import object_commands, supervised_commands
 from napari_msseg.cli.app import Axes, Device, Report, Seed, Spacing, app
 from napari_msseg.cli.exits import exit_codes
 
-__all__ = ["app", "main", "supervised_commands"]
+__all__ = ["app", "main", "object_commands", "supervised_commands"]
 
 DEFAULT_SECONDS = 30.0
 
