@@ -28,6 +28,8 @@ WINDOW = (1300, 850)
 SIZES = ("width", "height")
 LENGTH = 0.02
 """Of a stroke, as a share of the canvas."""
+OBJECTS_SHAPE, OBJECTS, ROWS = (2048, 2048), 2000, 50_000
+"""What the layer of objects follows, and how many rows a long table has."""
 RIGHT = 0.95
 """Share of the pixels under a stroke that are of its class."""
 
@@ -113,6 +115,8 @@ def measure(scene: Scene, options: argparse.Namespace) -> dict[str, Any]:
         found["memory_mb"] = _memory(viewer, widget, scribbles, options.minutes)
     found["stop_seconds"] = _stop(widget)
     found["torch_in_gui"] = "torch" in sys.modules
+    if scene.shape == OBJECTS_SHAPE:
+        found["objects"] = _objects(viewer, widget, scribbles, options.seconds)
     if len(scene.shape) == 2:
         found["forest"] = _forest(viewer, image, scribbles)
     viewer.close()
@@ -244,6 +248,91 @@ def _memory(viewer: Any, widget: Any, scribbles: Any, minutes: float) -> list[fl
     return readings
 
 
+def _objects(viewer: Any, widget: Any, scribbles: Any, seconds: float) -> dict[str, Any]:
+    """Time the event loop while the objects of a prediction that goes on changing are followed.
+
+    The prediction is written as the answers of a session are, over all of the image, and by
+    turns of one of two masks of 2,000 objects. Then a long table is shown, sorted, scrolled.
+    """
+    from qtpy.QtCore import QTimer
+
+    from napari_msseg.events import PredictionReady
+
+    session, masks = widget.session, [_discs(seed) for seed in (0, 1)]
+    session.pause()
+    spin(lambda: str(session.state) == "paused", 30.0)
+    looks: list[float] = []
+    widget.objects.layers.found.connect(lambda table: looks.append(time.monotonic()))
+    idle = watch(viewer, scribbles, seconds)
+    widget.object_panel.split.setChecked(True)
+    widget.object_panel.objects.setChecked(True)
+    widget.object_panel.table_button.click()
+    stamp = {"session": session._number, "step": 1, "last": True, "probabilities": None}
+
+    def change() -> None:
+        masks.reverse()
+        generation = session._generation
+        tile = PredictionReady(start=(0, 0), classes=masks[0], generation=generation, **stamp)
+        if session.answers.write(tile):
+            session.predicted.emit(tile)
+
+    timer = QTimer()
+    timer.timeout.connect(change)
+    timer.start(1000)
+    change()
+    spin(lambda: bool(looks), 60.0)
+    following = watch(viewer, scribbles, 2 * seconds)
+    timer.stop()
+    found = {
+        "objects": len(widget.objects.found),
+        "looks": len(looks),
+        "idle": idle.summary(),
+        "following": following.summary(),
+        **_long_table(widget.objects.table),
+    }
+    widget.object_panel.objects.setChecked(False)
+    session.resume()
+    return found
+
+
+def _discs(seed: int) -> np.ndarray[Any, Any]:
+    """Return a mask of about so many objects as are wanted, some of which touch."""
+    rng = np.random.default_rng(0)
+    mask = np.zeros(OBJECTS_SHAPE, np.uint8)
+    y, x = np.ogrid[-16:17, -16:17]
+    disc = y**2 + x**2 <= (13 + seed) ** 2
+    for _ in range(OBJECTS + OBJECTS // 8):
+        row, column = (int(rng.integers(17, n - 17)) for n in OBJECTS_SHAPE)
+        mask[row - 16 : row + 17, column - 16 : column + 17] |= disc
+    return mask
+
+
+def _long_table(table: Any) -> dict[str, float]:
+    """Return milliseconds that a long table takes to be shown, sorted, scrolled, selected in."""
+    from qtpy.QtCore import Qt
+    from qtpy.QtWidgets import QApplication
+
+    from napari_msseg.objects.table import Measurements
+
+    rng = np.random.default_rng(0)
+    columns = {name: rng.random(ROWS) for name in ("area", "centroid_y", "centroid_x", "mean_0")}
+    rows = Measurements({"object": np.arange(1, ROWS + 1), **columns})
+    view = table.view
+    actions: dict[str, Callable[[], object]] = {
+        "show": lambda: table.show_objects(rows),
+        "sort": lambda: view.sortByColumn(1, Qt.SortOrder.DescendingOrder),
+        "scroll": lambda: view.verticalScrollBar().setValue(ROWS // 2),
+        "select": lambda: table.select(ROWS // 3),
+    }
+    found = {}
+    for name, action in actions.items():
+        begun = time.monotonic()
+        action()
+        QApplication.processEvents()
+        found[f"table_{name}_ms"] = (time.monotonic() - begun) * 1000
+    return found
+
+
 def _stop(widget: Any) -> float:
     begun = time.monotonic()
     widget.train_panel.stop_button.click()
@@ -303,6 +392,18 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
             f"first prediction {row['cold_first_prediction_seconds']:.1f} s; stop "
             f"{row['stop_seconds']:.2f} s; torch in the GUI process: {row['torch_in_gui']}"
         )
+        if row.get("objects"):
+            part = row["objects"]
+            table = ", ".join(
+                f"{name} {part[f'table_{name}_ms']:.0f}"
+                for name in ("show", "sort", "scroll", "select")
+            )
+            console.print(
+                f"    {part['objects']} objects, {part['looks']} looks: longest tick "
+                f"{part['following']['lag_max_ms']:.0f} ms (idle {part['idle']['lag_max_ms']:.0f}), "
+                f"p95 {part['following']['lag_p95_ms']:.0f} ms "
+                f"(idle {part['idle']['lag_p95_ms']:.0f}); {ROWS:,} rows, ms: {table}"
+            )
         if row.get("memory_mb"):
             memory = row["memory_mb"]
             console.print(f"    memory MB: {', '.join(f'{m:.0f}' for m in memory)}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_msseg.objects import ObjectConfig, find_objects, keep_numbers, smooth
+from napari_msseg.objects.config import ObjectConfig
+from napari_msseg.objects.finding import find_objects, keep_numbers
+from napari_msseg.objects.smoothing import smooth
 
 UNIT = (1.0, 1.0)
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from skimage.measure import regionprops
 
-from napari_msseg.objects import find_objects, measure, write_csv
+from napari_msseg.objects.finding import find_objects
+from napari_msseg.objects.measuring import measure
+from napari_msseg.objects.table import write_csv
 
 
 @pytest.fixture

@@ -18,9 +18,11 @@ from napari_msseg._napari.panels import LayerPanel
 from napari_msseg._napari.session_files import SessionFiles
 from napari_msseg.errors import InputError
 from napari_msseg.io.class_table import write_class_table
+from napari_msseg.objects.table import Measurements, write_csv
 
 NIFTI_TYPES = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;OME-TIFF (*.ome.tif)"
 FILE_TYPES = "TIFF (*.tif *.tiff);;OME-TIFF (*.ome.tif);;NIfTI (*.nii.gz *.nii)"
+TABLE_TYPES = "Comma-separated values (*.csv)"
 SESSION_TYPES = "Scribble session (*.msseg)"
 NO_PREDICTION = "There is no prediction yet: press Train first."
 
@@ -88,6 +90,17 @@ class FileDialogs:
         if path and self._try(lambda: self.export(Path(path))):
             self._say_saved(path)
             self._say_gaps(image)
+
+    def save_table(self, table: Measurements) -> None:
+        """Ask for a file and write the table of objects to it."""
+        image = self._session.image
+        name = self._suggested(f"{'' if image is None else image.name}_objects.csv")
+        window = self._panel.window()
+        path, _ = QFileDialog.getSaveFileName(window, "Save table", name, TABLE_TYPES)
+        path = f"{path}.csv" if path and not Path(path).suffix else path
+        about = {} if image is None else {"image": image.name}
+        if path and self._try(lambda: write_csv(Path(path), [(about, table)])):
+            self._say_saved(path)
 
     def save_session(self) -> None:
         """Ask for a file and write strokes, classes and model to it."""

@@ -81,8 +81,7 @@ def reading(
     parts = [pixels_of(one)[frame] for one in (layer, *channels)]
     axes = {2: "YX", 3: "ZYX"}[ndim] + ("C" if layer.rgb or channels else "")
     geometry = layer.metadata.get(GEOMETRY, {}) if not frame else {}
-    spacing = tuple(float(s) for s in np.abs(layer.scale[len(frame) :]))
-    unit = normalise_unit(str(layer.units[-1]))
+    spacing, unit = spacing_of(layer, frame)
 
     def read() -> Volume:
         pixels = [np.asarray(part) for part in parts]
@@ -96,6 +95,12 @@ def reading(
         )
 
     return read
+
+
+def spacing_of(layer: Image, frame: Frame = ()) -> tuple[tuple[float, ...], str]:
+    """Return the size of a pixel along the axes of a frame, and its unit."""
+    spacing = tuple(float(s) for s in np.abs(layer.scale[len(frame) :]))
+    return spacing, normalise_unit(str(layer.units[-1]))
 
 
 def _together(parts: list[Any], ndim: int) -> Any:
@@ -195,6 +200,19 @@ def new_pseudo_labels(image: Image, classes: ClassTable) -> Labels:
         opacity=PREDICTION_OPACITY,
         **placement(image),
     )
+    layer.editable = False
+    return layer
+
+
+def new_objects(image: Image) -> Labels:
+    """Return an empty layer for numbered objects, as outlines: not to be painted on."""
+    layer = Labels(
+        np.zeros(spatial_shape(image), np.uint16),
+        name=f"{image.name} objects",
+        metadata=_metadata(image, "objects"),
+        **placement(image),
+    )
+    layer.contour = 1
     layer.editable = False
     return layer
 
@@ -309,6 +327,26 @@ def visible_part(viewer: Any, layer: Image, frame: Frame = ()) -> Part | None:
     return tuple(map(int, start)), tuple(map(int, stop))
 
 
+def look_at(viewer: Any, image: Image, position: Sequence[float], across: float) -> None:
+    """Put a pixel of an image into the middle of the view, in 2D.
+
+    Closer where more than `across` pixels are seen, never farther away.
+    """
+    viewer.dims.ndisplay = 2  # from outside nobody sees a slice, and no brush works
+    world = np.asarray(image.data_to_world(position), float)
+    before = viewer.dims.ndim - image.ndim
+    for axis in range(image.ndim):
+        if axis + before not in viewer.dims.displayed:
+            viewer.dims.set_point(axis + before, world[axis])
+    shown = [axis - before for axis in viewer.dims.displayed]
+    camera = camera_of(viewer)
+    part = visible_part(viewer, image)
+    camera.center = tuple(world[shown])
+    if part is not None:
+        first, last = (np.array(corner)[shown] for corner in part)
+        camera.zoom *= max(1.0, float((last - first).min()) / across)
+
+
 def fitting_brush(viewer: Any, image: Image) -> int:
     """Return a brush size, in pixels of the image, that is fine for what is on the screen."""
     part = visible_part(viewer, image)
@@ -318,11 +356,11 @@ def fitting_brush(viewer: Any, image: Image) -> int:
     return max(MIN_BRUSH, round(across / BRUSHES_ACROSS))
 
 
-def insert_above(viewer: Any, image: Image, layer: Layer) -> None:
-    """Put a layer of ours above an image; what is selected, and the brush, stay in hand."""
+def insert_above(viewer: Any, below: Layer, layer: Layer) -> None:
+    """Put a layer of ours above another; what is selected, and the brush, stay in hand."""
     selected = viewer.layers.selection.active
     mode = getattr(selected, "mode", None)
-    viewer.layers.insert(viewer.layers.index(image) + 1, layer)
+    viewer.layers.insert(viewer.layers.index(below) + 1, layer)
     viewer.layers.selection.active = selected
     if mode is not None:  # a new layer takes the brush: give it back
         selected.mode = mode

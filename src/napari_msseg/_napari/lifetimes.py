@@ -9,14 +9,8 @@ from typing import Any
 class End:
     """Ends what outlives a dock, in order. Idempotent."""
 
-    def __init__(self, session: Any, files: Any, guard_: Any, keeper: Any, keys: Any) -> None:
-        self._parts: tuple[Any, ...] = (
-            files.close,
-            keeper.close,
-            guard_.close,
-            keys.release,
-            session.close,
-        )
+    def __init__(self, *closing: Any) -> None:
+        self._parts = closing
 
     def __call__(self) -> None:
         parts, self._parts = self._parts, ()

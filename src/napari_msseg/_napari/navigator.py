@@ -84,17 +84,4 @@ class Navigator:
 
     def show(self, position: tuple[int, ...]) -> None:
         """Put a pixel of the image into the middle of the view."""
-        viewer, image = self._session.viewer, self._image()
-        viewer.dims.ndisplay = 2  # from outside nobody sees a slice, and no brush works
-        world = np.asarray(image.data_to_world(position), float)
-        before = viewer.dims.ndim - image.ndim
-        for axis in range(image.ndim):
-            if axis + before not in viewer.dims.displayed:
-                viewer.dims.set_point(axis + before, world[axis])
-        shown = [axis - before for axis in viewer.dims.displayed]
-        camera = layers.camera_of(viewer)
-        part = layers.visible_part(viewer, image)
-        camera.center = tuple(world[shown])
-        if part is not None:  # closer where more than the spot is seen, never farther away
-            first, last = (np.array(corner)[shown] for corner in part)
-            camera.zoom *= max(1.0, float((last - first).min()) / SPOT_PIXELS)
+        layers.look_at(self._session.viewer, self._image(), position, SPOT_PIXELS)

@@ -268,7 +268,7 @@ class ExportPanel(QGroupBox):  # type: ignore[misc]
     open_session = Signal()
 
     def __init__(self) -> None:
-        super().__init__("5 · Save")
+        super().__init__("6 · Save")
         self.export_button = _button(
             "Save mask…",
             "Write the prediction as TIFF or NIfTI, exactly over its image",

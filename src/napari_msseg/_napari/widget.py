@@ -26,6 +26,8 @@ from napari_msseg._napari.keys import Keys
 from napari_msseg._napari.lifetimes import Disconnect, End, weak
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.navigator import Navigator
+from napari_msseg._napari.object_panel import ObjectPanel
+from napari_msseg._napari.object_views import ObjectViews
 from napari_msseg._napari.offers import Offer, OfferPanel
 from napari_msseg._napari.panels import ExportPanel, LayerPanel, LookPanel, TrainPanel
 from napari_msseg._napari.progress_panel import ProgressPanel
@@ -75,11 +77,13 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.train_panel = TrainPanel()
         self.progress_panel = ProgressPanel()
         self.look_panel = LookPanel()
+        self.object_panel = ObjectPanel()
         self.export_panel = ExportPanel()
         # No callback below may hold the dock itself: it must go when napari lets go of it.
         self.keeper = Keeper(lambda: session.classes)
         self.files = SessionFiles(session, self.keeper)
         self.dialogs = FileDialogs(session, self.files, panel, self.settings.folder)
+        self.objects = ObjectViews(session, self.object_panel)
         self.guard = StrokeGuard(napari_viewer)
         self.navigator = Navigator(session)
         self.coach = Coach(session)
@@ -95,7 +99,14 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self._wire()
         self._list_layers()
         # Both: a dock closed by its × is collected before `destroyed` can fire.
-        end = End(session, self.files, self.guard, self.keeper, self.keys)
+        end = End(
+            self.files.close,
+            self.keeper.close,
+            self.guard.close,
+            self.keys.release,
+            self.objects.close,
+            session.close,
+        )
         weakref.finalize(self, end)
         self.destroyed.connect(end)
 
@@ -109,6 +120,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self.train_panel,
             self.progress_panel,
             self.look_panel,
+            self.object_panel,
             self.export_panel,
         ):
             column.addWidget(panel)
@@ -181,6 +193,9 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.keeper.found.connect(self._offer_kept)
         self.keeper.failed.connect(self._warn)
         self.files.failed.connect(self._warn)
+        self.objects.said.connect(progress.say)
+        self.objects.warned.connect(self._warn)
+        self.objects.save_wanted.connect(self.dialogs.save_table)
         self.dialogs.said.connect(progress.say)
         self.dialogs.warned.connect(self._warn)
         self.dialogs.opened.connect(self._take_in_hand)

@@ -20,7 +20,10 @@ from napari_msseg.io.atomic import check_target
 from napari_msseg.io.class_table import read_class_table
 from napari_msseg.io.guard import naming
 from napari_msseg.io.pairs import find_pairs, image_files
-from napari_msseg.objects import Measurements, ObjectConfig, find_objects, measure, write_csv
+from napari_msseg.objects.config import ObjectConfig
+from napari_msseg.objects.finding import find_objects
+from napari_msseg.objects.measuring import measure
+from napari_msseg.objects.table import Measurements, write_csv
 from napari_msseg.volume import Volume
 
 

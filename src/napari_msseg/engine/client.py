@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import IO, Any
 
-from napari_msseg.commands import COMMANDS, REPLIES, WorkerReady
+from napari_msseg.commands import COMMANDS, REPLIES
 from napari_msseg.wire import Codec, WireError
 
 STOP_SECONDS = 2.0
@@ -37,6 +37,8 @@ class WorkerClient:
         not called after `close`.
     command : list of str, optional
         What to start instead of ``python -m napari_msseg.worker_main`` (later: over ssh).
+    commands, replies : tuple of type
+        What is said and heard.
     """
 
     def __init__(
@@ -44,10 +46,13 @@ class WorkerClient:
         on_message: Callable[[Any], None],
         on_exit: Callable[[int, str], None],
         command: list[str] | None = None,
+        commands: tuple[type[Any], ...] = COMMANDS,
+        replies: tuple[type[Any], ...] = REPLIES,
     ) -> None:
         self._on_message = on_message
         self._on_exit = on_exit
-        self._codec = Codec(REPLIES)
+        self._commands = commands
+        self._codec = Codec(replies)
         self._closing = False
         self._is_ready = False
         self._errors: list[str] = []
@@ -80,7 +85,7 @@ class WorkerClient:
 
     def send(self, command: Any) -> None:
         """Queue a command; returns at once. What is sent to a dead worker is dropped."""
-        assert isinstance(command, COMMANDS), command
+        assert isinstance(command, self._commands), command
         self._outbox.put(command)
 
     def close(self) -> None:
@@ -111,7 +116,7 @@ class WorkerClient:
         stream = self._pipe(self.process.stdout)
         try:
             while (message := self._codec.read(stream)) is not None:
-                self._is_ready = self._is_ready or isinstance(message, WorkerReady)
+                self._is_ready = True
                 if not self._closing:
                     self._on_message(message)
         except (WireError, ValueError, OSError) as error:

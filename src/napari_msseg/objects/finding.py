@@ -3,52 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from skimage.measure import label
 from skimage.morphology import remove_small_holes
 
-from napari_msseg.config.checks import require
+from napari_msseg.objects.config import ObjectConfig
 from napari_msseg.objects.smoothing import smooth
 from napari_msseg.objects.splitting import split
 
 Numbers = npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class ObjectConfig:
-    """What counts as an object.
-
-    Parameters
-    ----------
-    classes : tuple of int
-        Values of the mask whose objects are wanted; empty: all but 0.
-    smoothing : int
-        Steps of threshold dynamics before anything else.
-    fill_below : float
-        Holes smaller than this are filled, in the unit of the spacing, squared or cubed.
-    min_size : float
-        Objects smaller than this are left out, in the same unit.
-    split : bool
-        Whether objects are cut where they are narrow.
-    depth : float
-        How deep a neck must be for that, in the unit of the spacing.
-    """
-
-    classes: tuple[int, ...] = ()
-    smoothing: int = 0
-    fill_below: float = 0.0
-    min_size: float = 0.0
-    split: bool = False
-    depth: float = 1.0
-
-    def __post_init__(self) -> None:
-        require(self.smoothing >= 0, "smoothing must not be negative")
-        require(min(self.fill_below, self.min_size) >= 0, "sizes must not be negative")
-        require(self.depth >= 0, "depth must not be negative")
-        require(min(self.classes, default=1) >= 1, "classes of objects are 1 and up")
 
 
 def find_objects(

@@ -1,0 +1,119 @@
+"""What counts as an object, how many there are, and the way to their table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psygnal import Signal
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QGridLayout,
+    QGroupBox,
+    QLabel,
+    QPushButton,
+    QSlider,
+)
+
+from napari_msseg._napari.object_table import short_unit
+from napari_msseg.objects.config import ObjectConfig
+
+MOST_SMOOTHING = 10
+LARGEST = 1e9
+"""Of the sizes that can be asked for."""
+POWERS = {2: "²", 3: "³"}
+
+
+class ObjectPanel(QGroupBox):  # type: ignore[misc]
+    """Emits what is wanted; whoever finds objects says what there is."""
+
+    toggled_objects = Signal(bool)
+    changed = Signal(ObjectConfig)
+    table_wanted = Signal()
+    save_wanted = Signal()
+
+    def __init__(self) -> None:
+        super().__init__("5 · Count")
+        self.objects = QCheckBox("Objects")
+        self.objects.setToolTip("Number the objects of the prediction, in a layer that follows it")
+        self.objects.toggled.connect(self.toggled_objects.emit)
+        self.count = QLabel()
+        self.count.setAlignment(Qt.AlignmentFlag.AlignRight)
+        self.smoothing = QSlider(Qt.Orientation.Horizontal)
+        self.smoothing.setRange(0, MOST_SMOOTHING)
+        self.smoothing.setToolTip("Shorter outlines: threshold dynamics, so many steps")
+        self.min_size = _size("Smaller objects are left out")
+        self.fill = _size("Smaller holes in objects are filled")
+        self.split = QCheckBox("Split at necks of")
+        self.split.setToolTip("Cut objects that touch where they are narrow")
+        self.depth = _size("How much wider than the neck both parts must be")
+        self.depth.setValue(1.0)
+        self.table_button = QPushButton("Table")
+        self.table_button.setToolTip("A row an object: sizes, shapes, intensities")
+        self.save_button = QPushButton("Save table…")
+        self.save_button.setToolTip("Write the table as CSV")
+        self.smoothing.valueChanged.connect(self._say)
+        self.split.toggled.connect(self._say)
+        for box in (self.min_size, self.fill, self.depth):
+            box.valueChanged.connect(self._say)
+        self.table_button.clicked.connect(self.table_wanted.emit)
+        self.save_button.clicked.connect(self.save_wanted.emit)
+        grid = QGridLayout(self)
+        grid.addWidget(self.objects, 0, 0)
+        grid.addWidget(self.count, 0, 1)
+        form = QFormLayout()
+        form.setContentsMargins(0, 0, 0, 0)
+        form.addRow("Smooth", self.smoothing)
+        form.addRow("Smallest", self.min_size)
+        form.addRow("Fill holes", self.fill)
+        form.addRow(self.split, self.depth)
+        grid.addLayout(form, 1, 0, 1, 2)
+        grid.addWidget(self.table_button, 2, 0)
+        grid.addWidget(self.save_button, 2, 1)
+        self.show_unit("pixel", 2)
+        self.show_count(None)
+
+    @property
+    def config(self) -> ObjectConfig:
+        """What is asked for."""
+        return ObjectConfig(
+            smoothing=self.smoothing.value(),
+            fill_below=self.fill.value(),
+            min_size=self.min_size.value(),
+            split=self.split.isChecked(),
+            depth=self.depth.value(),
+        )
+
+    def show_unit(self, unit: str, ndim: int) -> None:
+        """Say what sizes are in."""
+        short = short_unit(unit)
+        for box in (self.min_size, self.fill):
+            box.setSuffix(f" {short}{POWERS[ndim]}")
+        self.depth.setSuffix(f" {short}")
+
+    def show_count(self, n: int | None) -> None:
+        """Say how many objects there are; None: nobody has looked."""
+        self.count.setText("" if n is None else f"{n:,} object{'s' * (n != 1)}".replace(",", " "))
+        self.table_button.setEnabled(n is not None)
+        self.save_button.setEnabled(bool(n))
+
+    def untick(self) -> None:
+        """Show that the layer is gone, without saying so."""
+        self.objects.blockSignals(True)
+        self.objects.setChecked(False)
+        self.objects.blockSignals(False)
+        self.show_count(None)
+
+    def _say(self, *_: Any) -> None:
+        self.changed.emit(self.config)
+
+
+def _size(tip: str) -> QDoubleSpinBox:
+    box = QDoubleSpinBox()
+    box.setRange(0, LARGEST)
+    box.setDecimals(1)
+    box.setToolTip(tip)
+    box.setKeyboardTracking(False)
+    return box

@@ -1,0 +1,109 @@
+"""Objects in the dock: wires their panel, layer and table together."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from psygnal import Signal
+
+from napari_msseg._napari import layers
+from napari_msseg._napari.live import LiveSession
+from napari_msseg._napari.object_layers import ObjectLayers
+from napari_msseg._napari.object_panel import ObjectPanel
+from napari_msseg._napari.object_table import ObjectTable
+from napari_msseg.objects.table import Measurements
+
+ACROSS = 200
+"""Pixels that are seen around an object."""
+
+
+class ObjectViews:
+    """Shows objects as a layer, a count and a table.
+
+    Parameters
+    ----------
+    session : LiveSession
+    panel : ObjectPanel
+    """
+
+    said = Signal(str)
+    warned = Signal(str)
+    save_wanted = Signal(Measurements)
+
+    def __init__(self, session: LiveSession, panel: ObjectPanel) -> None:
+        self._session = session
+        self._panel = panel
+        self.layers = ObjectLayers(session)
+        self.table: ObjectTable | None = None
+        self._dock: Any = None
+        self.found: Measurements | None = None
+        panel.toggled_objects.connect(self._toggle)
+        panel.changed.connect(self.layers.configure)
+        panel.table_wanted.connect(self.show_table)
+        panel.save_wanted.connect(self._save)
+        self.layers.found.connect(self._show)
+        self.layers.failed.connect(self.warned.emit)
+        self.layers.gone.connect(panel.untick)
+        self.layers.picked.connect(self._select)
+
+    def close(self) -> None:
+        """End the process, close the table. Idempotent."""
+        self.layers.close()
+        table, self.table = self.table, None
+        if table is not None:
+            # of a window that is closing itself nothing is left to be removed from
+            with suppress(AttributeError, LookupError, RuntimeError):
+                if self._dock is not None:
+                    self._session.viewer.window.remove_dock_widget(self._dock)
+                table.deleteLater()
+        self._dock = None
+
+    def show_table(self) -> None:
+        """Open the table below the canvas, or bring it to the front."""
+        if self.table is None:
+            self.table = ObjectTable()
+            self.table.chosen.connect(self._go_to)
+            window = getattr(self._session.viewer, "window", None)
+            if window is not None:
+                self._dock = window.add_dock_widget(self.table, name="Objects", area="bottom")
+            if self.found is not None:
+                self.table.show_objects(self.found)
+        if self._dock is not None:
+            self._dock.setVisible(True)
+        elif getattr(self._session.viewer, "window", None) is None:
+            self.table.show()
+
+    def _toggle(self, on: bool) -> None:
+        if on and self._session.prediction is None:
+            self.said.emit("Press Train: then there are objects to count.")
+        self.layers.want(on)
+        self._panel.show_count(None if not on or self.found is None else len(self.found))
+
+    def _show(self, table: Measurements) -> None:
+        self.found = table
+        self._panel.show_count(len(table))
+        self._panel.show_unit(table.unit, 3 if "volume" in table.columns else 2)
+        if self.table is not None:
+            self.table.show_objects(table)
+
+    def _select(self, number: int) -> None:
+        self.show_table()
+        if self.table is not None:
+            self.table.select(number)
+
+    def _go_to(self, number: int, centroid: tuple[float, ...]) -> None:
+        """Put an object into the middle of the view and into the hand."""
+        session, layer = self._session, self.layers.layer
+        if session.image is None or layer is None:
+            return
+        spacing, _ = layers.spacing_of(session.image, session.frame)
+        pixel = (*session.frame, *(np.array(centroid) / spacing))
+        layers.look_at(session.viewer, session.image, pixel, ACROSS)
+        layer.selected_label = number
+        self.said.emit(f"Object {number} is in the middle of the view.")
+
+    def _save(self) -> None:
+        if self.found is not None:
+            self.save_wanted.emit(self.found)
