@@ -266,7 +266,7 @@ def _objects(viewer: Any, widget: Any, scribbles: Any, seconds: float) -> dict[s
     idle = watch(viewer, scribbles, seconds)
     widget.object_panel.split.setChecked(True)
     widget.object_panel.objects.setChecked(True)
-    widget.object_panel.table_button.click()
+    widget.objects.show_table()
     stamp = {"session": session._number, "step": 1, "last": True, "probabilities": None}
 
     def change() -> None:
@@ -394,15 +394,14 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         )
         if row.get("objects"):
             part = row["objects"]
-            table = ", ".join(
-                f"{name} {part[f'table_{name}_ms']:.0f}"
-                for name in ("show", "sort", "scroll", "select")
-            )
+            idle, busy = part["idle"], part["following"]
+            names = "show", "sort", "scroll", "select"
+            rows_ms = ", ".join(f"{name} {part[f'table_{name}_ms']:.0f}" for name in names)
             console.print(
                 f"    {part['objects']} objects, {part['looks']} looks: longest tick "
-                f"{part['following']['lag_max_ms']:.0f} ms (idle {part['idle']['lag_max_ms']:.0f}), "
-                f"p95 {part['following']['lag_p95_ms']:.0f} ms "
-                f"(idle {part['idle']['lag_p95_ms']:.0f}); {ROWS:,} rows, ms: {table}"
+                f"{busy['lag_max_ms']:.0f} ms (idle {idle['lag_max_ms']:.0f}), "
+                f"p95 {busy['lag_p95_ms']:.0f} (idle {idle['lag_p95_ms']:.0f}); "
+                f"{ROWS:,} rows, ms: {rows_ms}"
             )
         if row.get("memory_mb"):
             memory = row["memory_mb"]

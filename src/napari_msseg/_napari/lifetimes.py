@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 
 class End:
-    """Ends what outlives a dock, in order. Idempotent."""
+    """Ends what outlives a dock, in order, and whatever goes wrong with one of it. Idempotent."""
 
-    def __init__(self, *closing: Any) -> None:
-        self._parts = closing
+    def __init__(self, *closing: Callable[[], object]) -> None:
+        self._stack = ExitStack()
+        for close in reversed(closing):
+            self._stack.callback(close)
 
     def __call__(self) -> None:
-        parts, self._parts = self._parts, ()
-        for close in parts:
-            close()
+        self._stack.close()
 
 
 def weak(method: Any, *arguments: Any) -> Any:
