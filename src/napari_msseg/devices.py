@@ -81,16 +81,19 @@ def memory_in_use(device: torch.device) -> int:
         return 0
 
 
+def physical_cores() -> int:
+    """Return how many cores there are, two where the system does not say."""
+    return int(torch.cpu.get_capabilities().get("num_physical_cores") or 2)
+
+
 def live_threads() -> int:
     """Threads of a worker beside a GUI: all physical cores but one, at least one."""
-    cores = torch.cpu.get_capabilities().get("num_physical_cores") or 2
-    return max(1, int(cores) - 1)
+    return max(1, physical_cores() - 1)
 
 
 def answering_threads() -> int:
     """Threads of a worker for as long as somebody waits for an answer and nothing is trained."""
-    cores = torch.cpu.get_capabilities().get("num_physical_cores") or 2
-    return min(int(cores), MOST_ANSWERING)
+    return min(physical_cores(), MOST_ANSWERING)
 
 
 def idle_threads() -> int:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -334,3 +338,40 @@ def test_a_failure_leaves_an_older_mask_alone(predict: Any, save: Save, tmp_path
     (tmp_path / "m.tif").write_bytes(b"older")
     assert predict(image, "-o", tmp_path / "m.tif").exit_code == 2
     assert (tmp_path / "m.tif").read_bytes() == b"older"
+
+
+def test_what_is_done_already_is_left_out_if_that_is_wanted(invoke, save, model, tmp_path):
+    """After a stop a folder is gone on with; masks are written whole or not at all."""
+    for name in ("a", "b", "c"):
+        save(tmp_path / "images" / f"{name}.tif", np.eye(32, dtype=np.uint8))
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "b.tif").write_bytes(b"done by hand")
+    command = ("predict", model, tmp_path / "images", "-o", tmp_path / "masks")
+    result = invoke(*command, "--skip-done", "--json", tmp_path / "report.json")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "masks" / "b.tif").read_bytes() == b"done by hand"
+    assert "b.tif: done before" in result.stderr
+    rows = json.loads((tmp_path / "report.json").read_text())["images"]
+    assert [row.get("skipped", False) for row in rows] == [False, True, False]
+    assert invoke(*command).exit_code == 0
+    assert (tmp_path / "masks" / "b.tif").read_bytes() != b"done by hand"
+
+
+def test_a_folder_that_is_stopped_holds_whole_files_only(save, model, tmp_path):
+    """SIGTERM, as the window sends it to cancel."""
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        save(tmp_path / "images" / f"{i:02}.tif", rng.integers(0, 99, (256, 256)).astype(np.uint8))
+    command = [sys.executable, "-m", "napari_msseg", "predict", str(model)]
+    masks = tmp_path / "masks"
+    process = subprocess.Popen([*command, str(tmp_path / "images"), "-o", str(masks)])
+    deadline = time.monotonic() + 120
+    while not (masks.is_dir() and len(list(masks.glob("*.tif"))) > 3):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130
+    written = sorted(masks.iterdir())
+    assert 3 < len(written) < 40
+    for path in written:
+        assert tifffile.imread(path).shape == (256, 256)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import typer
 
@@ -24,8 +25,11 @@ def exit_codes() -> Iterator[None]:
     """Run a command in it.
 
     An `InputError` becomes ``error: …`` and exit code 2, Ctrl-C one line and 130.
+    So does SIGTERM, as a cluster or a window sends it: what was begun to be written is taken away.
     Anything else is a defect of ours: the traceback, the message and 1.
     """
+    with suppress(ValueError):  # not in the main thread: whoever runs us there knows what to do
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except typer.Exit:

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from napari_msseg.cli import object_commands, supervised_commands
+from napari_msseg.cli import object_commands, record_command, supervised_commands
 from napari_msseg.cli.app import Axes, Device, Report, Seed, Spacing, app
 from napari_msseg.cli.exits import exit_codes
 
-__all__ = ["app", "main", "object_commands", "supervised_commands"]
+__all__ = ["app", "main", "object_commands", "record_command", "supervised_commands"]
 
 DEFAULT_SECONDS = 30.0
 
@@ -84,6 +84,10 @@ def segment_command(
         bool,
         typer.Option("--from-scratch", help="Without the network that has seen other images."),
     ] = False,
+    threads: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="CPU threads. Default: cores that nobody else uses."),
+    ] = 0,
     seed: Seed = 0,
     json: Report = None,
 ) -> None:
@@ -109,6 +113,7 @@ def segment_command(
                 warm_start=not from_scratch,
                 seed=seed,
                 report=json,
+                threads=threads,
             )
         )
 

@@ -48,6 +48,7 @@ class Request:
     axes: str | None
     device: str
     report: str | None
+    skip_done: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ class Task:
     image: Path
     mask: Path
     probabilities: Path | None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all of its results are there: files are written whole or not at all."""
+        return all(path is None or path.is_file() for path in (self.mask, self.probabilities))
 
 
 def run(request: Request) -> None:
@@ -83,6 +89,10 @@ def run(request: Request) -> None:
     tasks[0].mask.parent.mkdir(exist_ok=True)
     rows, failed = [], 0
     for task in tasks:
+        if request.skip_done and task.is_done:
+            rows.append({"image": str(task.image), "mask": str(task.mask), "skipped": True})
+            say(f"{task.mask}: done before")
+            continue
         try:
             rows.append(_predict(task, request, spacing, network, checkpoint, device))
         except InputError as error:

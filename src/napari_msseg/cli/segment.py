@@ -48,6 +48,7 @@ class Request:
     warm_start: bool
     seed: int
     report: str | None
+    threads: int = 0
 
 
 def run(request: Request) -> None:
@@ -131,6 +132,7 @@ def session_config(ndim: int, request: Request) -> SessionConfig:
         default_config(ndim),
         device=request.device,
         seed=request.seed,
+        threads=request.threads,
         max_steps=request.steps,
         max_seconds=request.seconds,
         probabilities=request.probabilities is not None,

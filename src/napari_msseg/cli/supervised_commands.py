@@ -132,6 +132,9 @@ def predict_command(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write a file of class probabilities too.")
     ] = False,
+    skip_done: Annotated[
+        bool, typer.Option("--skip-done", help="Leave out images whose mask is there already.")
+    ] = False,
     spacing: Spacing = None,
     axes: Axes = None,
     device: Device = "auto",
@@ -141,7 +144,19 @@ def predict_command(
     with exit_codes():
         from napari_msseg.cli.predict import Request, run
 
-        run(Request(model, tuple(inputs), output, probabilities, spacing, axes, device, json))
+        run(
+            Request(
+                model,
+                tuple(inputs),
+                output,
+                probabilities,
+                spacing,
+                axes,
+                device,
+                json,
+                skip_done,
+            )
+        )
 
 
 @app.command("evaluate")
