@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 
+from napari_msseg.commands import KeepModel
 from napari_msseg.mailbox import Mailbox
 from napari_msseg.scribbles import ScribbleSnapshot
 
@@ -92,3 +93,10 @@ def test_snapshots_from_many_threads_arrive_whole():
     assert taken is not None
     assert taken.generation in range(20)
     np.testing.assert_array_equal(taken.labels(), [[1, 2]])
+
+
+def test_two_model_files_are_two_wishes():
+    box = Mailbox()
+    for path in ("one", "other", "one"):
+        box.ask(KeepModel(session=1, path=path))
+    assert [r.path for r in box.take_requests()] == ["one", "other"]

@@ -18,7 +18,7 @@ class Mailbox:
     def __init__(self) -> None:
         self._changed = Condition()
         self._scribbles: ScribbleSnapshot | None = None
-        self._requests: dict[type[Request], Request] = {}
+        self._requests: dict[tuple[type[Request], str], Request] = {}
         self._paused = False
         self._stopped = False
 
@@ -51,7 +51,8 @@ class Mailbox:
     def ask(self, request: Request) -> None:
         """Leave a request."""
         with self._changed:
-            self._requests[type(request)] = request
+            # two model files are two wishes
+            self._requests[type(request), getattr(request, "path", "")] = request
             self._changed.notify_all()
 
     def set_paused(self, paused: bool) -> None:

@@ -266,6 +266,9 @@ class ExportPanel(QGroupBox):  # type: ignore[misc]
     export = Signal()
     save_session = Signal()
     open_session = Signal()
+    apply_wanted = Signal()
+    record_wanted = Signal()
+    cancel_wanted = Signal()
 
     def __init__(self) -> None:
         super().__init__("6 · Save")
@@ -284,8 +287,34 @@ class ExportPanel(QGroupBox):  # type: ignore[misc]
         )
         grid = QGridLayout(self)
         grid.addWidget(self.export_button, 0, 0, 1, 2)
+        self.apply_button = _button(
+            "Apply to folder…", "Segment all images of a folder with this model", self.apply_wanted
+        )
+        self.record_button = _button(
+            "Record…",
+            "A folder that can be cited: mask, strokes, weights, versions, the command that "
+            "repeats it, and a paragraph for the methods",
+            self.record_wanted,
+        )
+        self.chore = QLabel()
+        self.chore.setWordWrap(True)
+        self.chore.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.cancel_button = _button("Cancel", "What is finished stays", self.cancel_wanted)
         grid.addWidget(self.save_button, 1, 0)
         grid.addWidget(self.open_button, 1, 1)
+        grid.addWidget(self.apply_button, 2, 0)
+        grid.addWidget(self.record_button, 2, 1)
+        grid.addWidget(self.chore, 3, 0)
+        grid.addWidget(self.cancel_button, 3, 1)
+        self.show_chore("")
+
+    def show_chore(self, words: str) -> None:
+        """Say how far something is that runs beside the window; empty: nothing does."""
+        self.chore.setText(words)
+        for part in (self.chore, self.cancel_button):
+            part.setVisible(bool(words))
+        for button in (self.apply_button, self.record_button):
+            button.setEnabled(not words)
 
 
 def _button(text: str, tip: str, signal: Any) -> QPushButton:

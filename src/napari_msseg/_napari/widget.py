@@ -16,6 +16,7 @@ from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_msseg._napari import guard, layers
+from napari_msseg._napari.chores import Chores
 from napari_msseg._napari.class_intents import ClassIntents
 from napari_msseg._napari.coach import Coach
 from napari_msseg._napari.file_dialogs import FileDialogs
@@ -84,6 +85,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.files = SessionFiles(session, self.keeper)
         self.dialogs = FileDialogs(session, self.files, panel, self.settings.folder)
         self.objects = ObjectViews(session, self.object_panel)
+        self.chores = Chores(session, self.keeper, panel, self.export_panel)
         self.guard = StrokeGuard(napari_viewer)
         self.navigator = Navigator(session)
         self.coach = Coach(session)
@@ -105,6 +107,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self.guard.close,
             self.keys.release,
             self.objects.close,
+            self.chores.close,
             session.close,
         )
         weakref.finalize(self, end)
@@ -196,6 +199,8 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.objects.said.connect(progress.say)
         self.objects.warned.connect(self._warn)
         self.objects.save_wanted.connect(self.dialogs.save_table)
+        self.chores.said.connect(progress.say)
+        self.chores.warned.connect(self._warn)
         self.dialogs.said.connect(progress.say)
         self.dialogs.warned.connect(self._warn)
         self.dialogs.opened.connect(self._take_in_hand)

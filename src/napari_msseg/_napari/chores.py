@@ -1,0 +1,163 @@
+"""What is done with a model beside the window: a folder of images segmented, a record made."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from napari.layers import Image
+from psygnal import Signal
+from qtpy.QtWidgets import QFileDialog
+
+from napari_msseg._napari import layers
+from napari_msseg._napari.background import BackgroundCommand
+from napari_msseg._napari.keeper import Keeper
+from napari_msseg._napari.live import LiveSession
+from napari_msseg._napari.panels import ExportPanel, LayerPanel
+from napari_msseg.errors import InputError
+from napari_msseg.events import Event, ModelKept
+from napari_msseg.io.pairs import image_files
+from napari_msseg.saved_session import write_session
+
+INTERRUPTED = 130
+NO_MODEL = "There is no model yet: press Train first."
+
+
+class Chores:
+    """Asks for folders, runs ``napari-msseg predict`` or ``record``, and says how far it is.
+
+    Parameters
+    ----------
+    session : LiveSession
+    keeper : Keeper
+    panel : LayerPanel
+        Knows what is chosen, and in which window.
+    buttons : ExportPanel
+    """
+
+    said = Signal(str)
+    warned = Signal(str)
+
+    def __init__(
+        self, session: LiveSession, keeper: Keeper, panel: LayerPanel, buttons: ExportPanel
+    ) -> None:
+        self._session = session
+        self._keeper = keeper
+        self._panel = panel
+        self._buttons = buttons
+        self.command = BackgroundCommand()
+        self.command.said.connect(self._count)
+        self.command.ended.connect(self._conclude)
+        self._waiting: tuple[str, Callable[[], None]] | None = None  # a model file, and what then
+        self._folder = tempfile.TemporaryDirectory(prefix="napari-msseg-")
+        self._images = self._done = 0
+        self._errors: list[str] = []
+        self._outcome = ""
+        buttons.apply_wanted.connect(self.apply)
+        buttons.record_wanted.connect(self.record)
+        buttons.cancel_wanted.connect(self.command.cancel)
+        session.told.connect(self._model_kept)
+
+    def close(self) -> None:
+        """End what runs. Idempotent."""
+        self._waiting = None
+        self.command.close()
+        self._folder.cleanup()
+
+    # ------------------------------------------------------------------------ chores
+
+    def apply(self) -> None:
+        """Segment all images of a folder with the model of now."""
+        image, window = self._session.image, self._panel.window()
+        if image is None or not self._session.has_model:
+            self.warned.emit(NO_MODEL)
+            return
+        source = QFileDialog.getExistingDirectory(window, "Folder of images to segment")
+        target = source and QFileDialog.getExistingDirectory(window, "Folder for the masks")
+        if not target:
+            return
+        images = image_files(Path(source))
+        if not images:
+            self.warned.emit(f"{source} holds no image (TIFF, PNG, JPEG, BMP or NIfTI)")
+            return
+        if Path(source).resolve() == Path(target).resolve():
+            self.warned.emit("Masks are named as their images: choose another folder for them")
+            return
+        model = str(Path(self._folder.name) / "model.safetensors")
+        self._waiting = (
+            model,
+            lambda: self._begin(
+                ["predict", model, source, "-o", target, "--skip-done"],
+                len(images),
+                f"the masks are in {target}",
+            ),
+        )
+        self._session.keep_model(model)
+
+    def record(self) -> None:
+        """Train anew, in a way that can be repeated, and write all that the mask depends on."""
+        image, scribbles = self._panel.chosen_image(), self._panel.chosen_scribbles()
+        if image is None or scribbles is None:
+            self.warned.emit("There is nothing to record yet: press “New scribbles” and paint.")
+            return
+        path = str(image.source.path or "")
+        if not Path(path).is_file():
+            self.warned.emit(f"“{image.name}” came from no file: save it, and open that.")
+            return
+        try:
+            snapshot = layers.take_snapshot(scribbles, image, 0)
+            snapshot.require_trainable()
+            strokes = Path(self._folder.name) / "strokes.msseg"
+            write_session(strokes, self._keeper.saved(image, snapshot))
+        except InputError as error:
+            self.warned.emit(str(error))
+            return
+        name = str(Path(path).parent / f"{image.name}_record")
+        folder, _ = QFileDialog.getSaveFileName(self._panel.window(), "New folder for it", name)
+        if folder:
+            arguments = ["record", path, "--scribbles", str(strokes), "-o", folder]
+            self._begin([*arguments, *self._geometry(image)], 1, f"the record is in {folder}")
+
+    @staticmethod
+    def _geometry(image: Image) -> list[str]:
+        """Return the pixel size that the layer has: the user may have set it."""
+        spacing, _ = layers.spacing_of(image)
+        return ["--spacing", ",".join(f"{s:.10g}" for s in spacing)]
+
+    # ----------------------------------------------------------------------- running
+
+    def _model_kept(self, event: Event) -> None:
+        if not isinstance(event, ModelKept) or self._waiting is None:
+            return
+        path, go_on = self._waiting
+        if event.path != path:
+            return
+        self._waiting = None
+        if event.error:
+            self.warned.emit(f"the model cannot be written: {event.error}")
+        else:
+            go_on()
+
+    def _begin(self, arguments: list[str], images: int, outcome: str) -> None:
+        self._images, self._done, self._errors, self._outcome = images, 0, [], outcome
+        self._buttons.show_chore(f"{arguments[0]}: starting")
+        self.command.start(arguments)
+
+    def _count(self, line: str) -> None:
+        if line.startswith("error: "):
+            self._errors.append(line.removeprefix("error: "))
+        self._done += 1
+        if line:
+            self._buttons.show_chore(f"{min(self._done, self._images)} of {self._images} · {line}")
+
+    def _conclude(self, code: int) -> None:
+        self._buttons.show_chore("")
+        if code == 0:
+            self.said.emit(f"Done: {self._outcome}")
+        elif code in (INTERRUPTED, -1) and not self._errors:
+            self.said.emit("Stopped: what is finished stays, and the same again goes on.")
+        else:
+            first = self._errors[0] if self._errors else f"exit code {code}"
+            more = f" (and {len(self._errors) - 2} more)" if len(self._errors) > 2 else ""
+            self.warned.emit(f"Not all could be done: {first}{more}")

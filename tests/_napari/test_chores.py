@@ -1,0 +1,163 @@
+"""A folder segmented, a record made: beside the window, to be cancelled, told of in words."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+from qtpy.QtWidgets import QFileDialog
+
+from napari_msseg._napari import background
+from napari_msseg.commands import KeepModel
+from napari_msseg.events import ModelKept, SessionState
+
+SAY = (
+    "import sys; [print(line, file=sys.stderr, flush=True) for line in {lines!r}]; sys.exit({code})"
+)
+WAIT = "import time; time.sleep(60)"
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Let a script take the place of the command line: ``command(script)``."""
+
+    def use(script):
+        monkeypatch.setattr(background, "COMMAND", [sys.executable, "-c", script])
+
+    return use
+
+
+@pytest.fixture
+def dock(viewer, make_dock, warnings, add_image, add_scribbles, workers):
+    add_scribbles(viewer, add_image(viewer))
+    dock = make_dock(viewer)
+    dock.train()
+    workers[0].state(SessionState.TRAINING)
+    return dock
+
+
+@pytest.fixture
+def folders(monkeypatch, tmp_path):
+    """Three images, and dialogs that choose their folder and one for the masks."""
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for name in ("a", "b", "c"):
+        tifffile.imwrite(tmp_path / "images" / f"{name}.tif", np.zeros((8, 8), np.uint8))
+    chosen = iter((str(tmp_path / "images"), str(tmp_path / "masks")) * 9)
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: next(chosen))
+    return tmp_path
+
+
+def _keep(worker, **outcome):
+    ask = worker.of(KeepModel)[-1]
+    worker.say(ModelKept(session=ask.session, generation=1, path=ask.path, **outcome))
+    return ask
+
+
+def _status(dock):
+    return dock.progress_panel.status.text()
+
+
+def test_a_folder_is_segmented_with_the_model_of_now(dock, workers, command, folders, qtbot):
+    command(SAY.format(lines=["masks/a.tif: 3 % foreground", "b.tif: done before"], code=0))
+    started = []
+    dock.chores.command.start, start = started.append, dock.chores.command.start
+    dock.export_panel.apply_button.click()
+    assert started == []  # the model first
+    model = _keep(workers[0]).path
+    ((name, *rest),) = started
+    assert name == "predict"
+    assert rest == [model, str(folders / "images"), "-o", str(folders / "masks"), "--skip-done"]
+    shown = []
+    dock.chores.command.said.connect(lambda _: shown.append(dock.export_panel.chore.text()))
+    start(started[0])
+    qtbot.waitUntil(lambda: "the masks are in" in _status(dock), timeout=10_000)
+    assert shown == ["1 of 3 · masks/a.tif: 3 % foreground", "2 of 3 · b.tif: done before"]
+    assert dock.export_panel.apply_button.isEnabled()
+
+
+def test_failures_are_told_in_one_line_and_the_rest_is_done(
+    dock, workers, command, folders, qtbot, warnings
+):
+    lines = ["error: a.tif: is damaged", "b.tif: 3 %", "error: 1 of 3 images failed; …"]
+    command(SAY.format(lines=lines, code=2))
+    dock.export_panel.apply_button.click()
+    _keep(workers[0])
+    qtbot.waitUntil(lambda: bool(warnings), timeout=10_000)
+    assert warnings == ["Not all could be done: a.tif: is damaged"]
+
+
+def test_what_runs_can_be_cancelled(dock, workers, command, folders, qtbot):
+    command(WAIT)
+    dock.export_panel.apply_button.click()
+    _keep(workers[0])
+    assert dock.export_panel.cancel_button.isVisibleTo(dock)
+    assert not dock.export_panel.record_button.isEnabled()
+    qtbot.waitUntil(lambda: dock.chores.command._process.processId() > 0, timeout=10_000)
+    dock.export_panel.cancel_button.click()
+    qtbot.waitUntil(lambda: not dock.chores.command.is_running, timeout=10_000)
+    assert "Stopped" in _status(dock)
+    assert not dock.export_panel.cancel_button.isVisibleTo(dock)
+
+
+def test_what_runs_ends_with_the_dock(dock, workers, command, folders, qtbot):
+    command(WAIT)
+    dock.export_panel.apply_button.click()
+    _keep(workers[0])
+    qtbot.waitUntil(lambda: dock.chores.command._process.processId() > 0, timeout=10_000)
+    dock.chores.close()
+    assert not dock.chores.command.is_running  # and no child is left, as every test finds out
+
+
+def test_a_model_that_cannot_be_written_is_told_of(dock, workers, folders, warnings):
+    dock.export_panel.apply_button.click()
+    _keep(workers[0], error="disk full")
+    assert "disk full" in warnings[-1]
+    assert not dock.chores.command.is_running
+
+
+@pytest.mark.parametrize("folder", ["masks", "images"])
+def test_folders_that_make_no_sense_are_refused(
+    dock, workers, folders, warnings, monkeypatch, folder
+):
+    """One without an image; and one that the masks would be written over."""
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(folders / folder))
+    dock.export_panel.apply_button.click()
+    assert len(warnings) == 1
+    assert workers[0].of(KeepModel) == []
+
+
+def test_without_a_model_there_is_nothing_to_apply(viewer, make_dock, warnings, add_image, workers):
+    add_image(viewer)
+    dock = make_dock(viewer)
+    dock.export_panel.apply_button.click()
+    assert warnings == ["There is no model yet: press Train first."]
+
+
+def test_an_image_that_came_from_no_file_cannot_be_recorded(dock, warnings):
+    dock.export_panel.record_button.click()
+    assert "came from no file" in warnings[-1]
+
+
+def test_a_record_is_made_by_the_real_command_line(
+    dock, warnings, monkeypatch, tmp_path, qtbot, viewer
+):
+    """What lies in it is tested there (tests/cli/test_record.py)."""
+    image = viewer.layers["cells"]
+    tifffile.imwrite(tmp_path / "cells.tif", image.data)
+    image.source.__dict__["path"] = str(tmp_path / "cells.tif")
+    image.scale = (0.5, 0.25)
+    folder = str(tmp_path / "record")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (folder, ""))
+    start = dock.chores.command.start
+    dock.chores.command.start = lambda arguments: start([*arguments, "--steps", "3"])
+    dock.export_panel.record_button.click()
+    qtbot.waitUntil(lambda: not dock.chores.command.is_running, timeout=120_000)
+    assert warnings == []
+    assert "the record is in" in _status(dock)
+    record = json.loads((tmp_path / "record" / "record.json").read_text(encoding="utf-8"))
+    assert record["image"]["spacing"] == [0.5, 0.25]
+    assert (tmp_path / "record" / "METHODS.md").is_file()
