@@ -17,7 +17,7 @@ from typing import Any
 import napari
 import numpy as np
 from PIL import Image
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QScrollArea
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs"
 COLOURS = 256
@@ -75,6 +75,26 @@ def tissue() -> None:
     spin(0.5)
 
 
+def objects() -> None:
+    """Count the nuclei of a tissue, and open their table."""
+    viewer, widget = open_dock("tissue", (1280, 1000))
+    widget.train_panel.train_button.click()
+    spin(15.0)
+    widget.object_panel.objects.setChecked(True)
+    widget.object_panel.smoothing.setValue(1)
+    widget.object_panel.min_size.setValue(30)
+    widget.object_panel.split.setChecked(True)
+    spin(5.0)
+    widget.object_panel.table_button.click()
+    bar = widget.findChild(QScrollArea).verticalScrollBar()
+    bar.setValue(bar.maximum())
+    viewer.reset_view()
+    spin(1.0)
+    take(viewer, "tour_objects")
+    viewer.close()
+    spin(0.5)
+
+
 def kept() -> None:
     """Open the same image again: what was painted is offered."""
     viewer = napari.Viewer()
@@ -107,7 +127,7 @@ def _tissue_image() -> np.ndarray[Any, Any]:
     return np.asarray(samples.tissue().image.data)
 
 
-SCENES = {"tissue": tissue, "kept": kept, "brain": brain}
+SCENES = {"tissue": tissue, "objects": objects, "kept": kept, "brain": brain}
 
 
 def main(*names: str) -> None:
