@@ -74,6 +74,8 @@ class Findings:
                 self.error(text)
             else:  # such as napari's own, where an eraser misses its layer
                 self.elsewhere[text.strip().splitlines()[-1]] += 1
+            # vispy remembers the last one, with the frames of everybody who called
+            sys.last_type = sys.last_value = sys.last_traceback = None
 
         sys.excepthook = note
         threading.excepthook = lambda a: note(a.exc_type, a.exc_value, a.exc_traceback)
@@ -312,6 +314,23 @@ class User:
         export = self.dock.export_panel
         self.rng.choice((export.export_button, export.save_button, export.open_button)).click()
 
+    def count_objects(self) -> None:
+        """Show objects, or no longer; let something else count as one; go to one in the table."""
+        panel, views, rng = self.dock.object_panel, self.dock.objects, self.rng
+        rng.choice(
+            (
+                panel.objects.click,
+                panel.objects.click,
+                panel.split.click,
+                panel.table_button.click,
+                lambda: panel.smoothing.setValue(rng.randrange(4)),
+                lambda: panel.min_size.setValue(rng.choice((0, 20))),
+            )
+        )()
+        if views.table is not None and views.table.model.rowCount():
+            row = rng.randrange(views.table.model.rowCount())
+            views.table._choose(views.table.model.index(row, 0))
+
     def answer_an_offer(self) -> None:
         """Press a button of the offer that is shown."""
         if self.dock.offers.buttons:
@@ -341,6 +360,7 @@ ACTIONS: dict[Callable[[Any], None], float] = {
     User.meddle_with_layers: 5,
     User.add_image: 2,
     User.use_files: 4,
+    User.count_objects: 5,
     User.answer_an_offer: 6,
     User.reopen_dock: 0.5,
 }
@@ -374,7 +394,11 @@ def mb(process: Any) -> float:
 def remains_of(dock: Any) -> Callable[[], list[str]]:
     """Return a look at what is left of a dock that is closed by then: nothing, in the end."""
     session = dock.session
-    owners = {"session": session._bridge, "keeper": dock.keeper._bridge}
+    owners = {
+        "session": session._bridge,
+        "keeper": dock.keeper._bridge,
+        "objects": dock.objects.layers._bridge,
+    }
     timers = [t for bridge in owners.values() for t in bridge.children()] + [dock.files._timer]
     objects = [weakref.ref(one) for one in (dock, session, dock.keeper)]
     client = session._client
