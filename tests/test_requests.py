@@ -183,6 +183,29 @@ def test_what_is_on_the_screen_is_answered_first_and_then_the_rest(session, corn
     assert covered.all()
 
 
+def test_a_view_too_large_for_one_piece_is_answered_from_the_middle_before_training_goes_on(
+    session, monkeypatch
+):
+    monkeypatch.setattr("napari_msseg.answers.PIXELS_PER_TURN", 2 * 64 * 64)
+    monkeypatch.setattr("napari_msseg.answers.GLANCE_PIXELS", 64 * 64)
+    asked = session((256, 256), instant=True, warm_start=False, max_steps=6)
+    asked.ask(ShowView(session=7, start=(0, 0), stop=(256, 256)))
+
+    def look(event):
+        if isinstance(event, StepDone) and event.step == 1:
+            asked.submit(dataclasses.replace(asked.scribbles, generation=2))
+
+    events = run(asked, look)
+    second = next(i for i, e in enumerate(events) if isinstance(e, StepDone) and e.step == 2)
+    tiles = [t for t in of(events[:second], PredictionReady) if t.generation == 2]
+    covered = np.zeros((256, 256), int)
+    for tile in tiles:
+        covered[tile.region] += 1
+    assert (covered == 1).all()
+    assert apart(tiles[0].region, (slice(127, 129), slice(127, 129))) == 0
+    assert apart(tiles[-1].region, (slice(127, 129), slice(127, 129))) > 0
+
+
 @pytest.mark.parametrize(
     ("one", "other", "far"),
     [

@@ -73,6 +73,32 @@ def test_a_session_comes_back_with_its_model(path, model):
     assert_same(read_session(path), session(model=model))
 
 
+def test_what_is_locked_comes_back(path):
+    locked = ScribbleSnapshot.from_labels(np.flipud(LABELS))
+    write_session(path, session(locked=locked))
+    assert read_session(path).locked.same_strokes(locked)
+
+
+def test_only_files_with_locked_pixels_are_of_the_newer_version(path):
+    """Older programs read the others, and say of these that they are too old."""
+    for saved, version in ((session(), 1), (session(locked=session().scribbles), 2)):
+        write_session(path, saved)
+        with zipfile.ZipFile(path) as archive:
+            assert json.loads(archive.read(FIELDS))["version"] == version
+    assert read_session(path).locked is not None
+
+
+@pytest.mark.parametrize("locked", [None, 1, "yes"])
+def test_a_file_that_is_not_clear_about_locked_pixels_is_refused(path, pack, locked):
+    pack(version=2, locked=locked)
+    refusal(path, "locked")
+
+
+def test_locked_pixels_of_a_file_that_is_too_old_for_them_are_refused(path, pack):
+    pack(version=1, locked=True)
+    refusal(path, "locked")
+
+
 def test_strokes_come_back_as_numbers_that_can_be_worked_with(path):
     write_session(path, session())
     strokes = read_session(path).scribbles
@@ -185,7 +211,7 @@ def test_what_the_tests_pack_is_a_session(path, pack):
     [
         ({"format": "PowerPoint"}, "no session"),
         ({"format": "gone"}, "no session"),
-        ({"version": 2}, "newer version"),
+        ({"version": 3}, "newer version"),
         ({"version": "2"}, "version"),
         ({"version": 0}, "version"),
         ({"version": True}, "version"),

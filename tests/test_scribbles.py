@@ -113,3 +113,36 @@ def test_the_same_strokes_are_the_same_whatever_their_generation():
 def test_other_strokes_are_not_the_same(other):
     first = ScribbleSnapshot.from_labels(np.array([[0, 1, 2]]))
     assert not first.same_strokes(ScribbleSnapshot.from_labels(np.array(other)))
+
+
+# ------------------------------------------------------------------------- locked
+
+
+def _of(*labels):
+    return ScribbleSnapshot.from_labels(np.array([labels], np.uint8))
+
+
+def test_locked_pixels_are_labels_in_order_and_paint_counts_where_both_are():
+    both = _of(0, 1, 0, 2, 0).with_locked(_of(2, 2, 0, 0, 1))
+    assert both.labels().tolist() == [[2, 1, 0, 2, 1]]
+    assert both.locked.tolist() == [True, False, False, True]
+    assert both.painted.labels().tolist() == [[0, 1, 0, 2, 0]]
+    assert both.painted.locked is None
+
+
+def test_strokes_without_locked_pixels_are_what_they_were():
+    strokes = _of(0, 1, 2)
+    assert strokes.painted is strokes
+    assert strokes.with_locked(_of(0, 1, 0)) is strokes
+
+
+def test_of_many_locked_pixels_some_of_every_class_are_taken_evenly_spread():
+    labels = np.repeat([1, 2, 3], [5000, 3000, 10]).astype(np.uint8)[np.newaxis]
+    few = ScribbleSnapshot.from_labels(labels).thinned(1000)
+    assert few.counts == (1000, 1000, 10)
+    assert np.diff(few.indices[few.classes == 0]).tolist() == [5] * 999
+
+
+def test_some_of_the_pixels_keep_what_is_known_of_them():
+    both = _of(0, 1, 0, 2).with_locked(_of(2, 0, 0, 0))
+    assert both.kept(both.classes == 1).locked.tolist() == [True, False]

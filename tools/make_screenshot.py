@@ -91,6 +91,10 @@ def objects() -> None:
     viewer.reset_view()
     spin(1.0)
     take(viewer, "tour_objects")
+    widget.objects.table._choose(widget.objects.table.model.index(0, 0))
+    widget.locks.lock_object()
+    spin(1.0)
+    take(viewer, "tour_locks")
     viewer.close()
     spin(0.5)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ MARGIN = {2: 32, 3: 8}
 """Pixels around a part of an image, or of a volume, that its boundaries are found with."""
 PIXELS_PER_TURN = 1_000_000
 """A large image is predicted in parts, so that training is not held up for long."""
-GLANCE_PIXELS = 2_000_000
+GLANCE_PIXELS = 1_000_000
 """What is on the screen is answered in one piece, unless it is more than this, …"""
 GLANCE = {2: (64, 64), 3: (1, 32, 32)}
 """… and a little around it, as far as whole pieces of this shape reach."""
@@ -136,20 +136,27 @@ class Answers:
         """Take parts back whose turn was cut short."""
         self._sweep = [*regions, *self._sweep]
 
-    def glance(self) -> Region | None:
+    def glance(self) -> list[Region]:
         """Return the part of the image that is on the screen, or a little more.
 
-        None where that is all of it, too much for one piece, or not known.
+        Where that is too much for one piece, in parts of the sweep, from the middle outwards. None
+        where nothing is known of the screen, or a turn affords all of the image.
         """
-        if self.view is None:
-            return None
         shape = self._strokes.shape
+        if self.view is None:
+            return []
         part = tuple(
             slice(v.start // b * b, min(n, round_up(v.stop, b)))
             for v, b, n in zip(self.view, GLANCE[len(shape)], shape, strict=True)
         )
         pixels = math.prod(s.stop - s.start for s in part)
-        return part if 0 < pixels <= min(GLANCE_PIXELS, math.prod(shape) - 1) else None
+        if pixels <= 0 or math.prod(shape) == pixels <= PIXELS_PER_TURN:
+            return []
+        if pixels <= GLANCE_PIXELS:
+            return [part]
+        middle = [(s.start + s.stop) / 2 for s in part]
+        seen = [region for region in self._trainer.regions() if apart(region, part) == 0]
+        return sorted(seen, key=lambda region: _distance(region, middle))
 
     def _far_from_view(self, region: Region) -> int:
         return 0 if self.view is None else apart(region, self.view)
@@ -206,3 +213,9 @@ class Answers:
         pixels = self._pixels[(slice(None), *wide)]
         classes = decide(found.cpu().numpy(), pixels, self._certainty, known)
         return classes[here].astype(np.uint8)
+
+
+def _distance(region: Region, point: Sequence[float]) -> float:
+    """Return how far the middle of a part is from a point, squared."""
+    middle = [(s.start + s.stop) / 2 for s in region]
+    return float(sum((m - p) ** 2 for m, p in zip(middle, point, strict=True)))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from napari_msseg.config import ModelConfig, from_mapping, to_mapping
 from napari_msseg.errors import InputError
+from napari_msseg.events import NO_MODEL
 from napari_msseg.model import MSNet
 
 FORMAT = "napari-msseg model 1"
@@ -104,7 +105,7 @@ class Checkpoint:
 def keep_model(model: Checkpoint | None, path: str) -> str:
     """Write a model to a file; return why that cannot be done, or nothing."""
     if model is None:
-        return "there is no model yet"
+        return NO_MODEL
     try:
         model.save(path)
     except InputError as error:

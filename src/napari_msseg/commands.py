@@ -57,7 +57,7 @@ class StartSession:
         Go on from the weights of the session before, where they fit.
     model_path : str
         A model file to go on from, instead of the session before; empty: none.
-    indices, classes, generation
+    indices, classes, generation, locked
         The scribbles, as in `ScribbleSnapshot`.
     """
 
@@ -69,6 +69,7 @@ class StartSession:
     classes: npt.NDArray[np.uint8]
     generation: int
     model_path: str = ""
+    locked: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,6 +81,7 @@ class SubmitScribbles:
     indices: npt.NDArray[np.int64]
     classes: npt.NDArray[np.uint8]
     generation: int
+    locked: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

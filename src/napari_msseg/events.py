@@ -12,6 +12,9 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+NO_MODEL = "there is no model yet"
+"""An error of `ModelKept` that is none: somebody asked too early."""
+
 
 class MapKind(StrEnum):
     """A picture of what a session thinks."""

@@ -47,6 +47,8 @@ class SavedSession:
         ISO 8601, UTC.
     model : bytes, optional
         A ``.safetensors`` file; not looked into here.
+    locked : ScribbleSnapshot, optional
+        Pixels whose class was accepted, of the same shape.
 
     Raises
     ------
@@ -61,6 +63,7 @@ class SavedSession:
     scribbles: ScribbleSnapshot
     saved_at: str
     model: bytes | None = None
+    locked: ScribbleSnapshot | None = None
 
     def __post_init__(self) -> None:
         require_fingerprint(self.fingerprint)
@@ -76,7 +79,7 @@ def write_session(path: str | os.PathLike[str], saved: SavedSession) -> None:
     """
     fields = {key: getattr(saved, key) for key in _TEXTS}
     fields["classes"] = saved.classes.to_mapping()
-    write_parts(Path(path), SessionParts(fields, saved.scribbles, saved.model))
+    write_parts(Path(path), SessionParts(fields, saved.scribbles, saved.model, saved.locked))
 
 
 def read_session(path: str | os.PathLike[str]) -> SavedSession:
@@ -93,7 +96,13 @@ def read_session(path: str | os.PathLike[str]) -> SavedSession:
     with naming(path):
         texts = {key: _text(parts.fields, key) for key in _TEXTS}
         classes = ClassTable.from_mapping(parts.fields.get("classes", {}))
-        return SavedSession(**texts, classes=classes, scribbles=parts.scribbles, model=parts.model)
+        return SavedSession(
+            **texts,
+            classes=classes,
+            scribbles=parts.scribbles,
+            model=parts.model,
+            locked=parts.locked,
+        )
 
 
 def _text(fields: Mapping[str, Any], key: str) -> str:

@@ -6,6 +6,7 @@ Predictions and masks hold classes.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ IGNORED_CLASS = -1
 """Class of a pixel without a scribble or pseudo-label; losses leave it out."""
 WORD = 8
 """Bytes of the largest integer."""
+MOST_LOCKED = 1000
+"""Locked pixels of a class that count as labels."""
 MAX_CLASSES = 254
 """Labels live in uint8 and 0 is taken."""
 
@@ -37,12 +40,16 @@ class ScribbleSnapshot:
         Class of each, 0 … K − 1.
     generation : int
         Grows with every change; answers carry it back.
+    locked : ndarray of bool, shape (N,), optional
+        Which of them were not painted: somebody has accepted what was predicted there. They are
+        labels like others, but strokes are counted and left out in turn without them.
     """
 
     shape: tuple[int, ...]
     indices: npt.NDArray[np.int64]
     classes: npt.NDArray[np.uint8]
     generation: int = 0
+    locked: npt.NDArray[np.bool_] | None = None
 
     @classmethod
     def from_labels(cls, labels: npt.NDArray[np.integer], generation: int = 0) -> ScribbleSnapshot:
@@ -91,6 +98,52 @@ class ScribbleSnapshot:
                 f"all scribbles are {name}: paint at least one stroke of another class "
                 "(label 1 is background, 2 and up are foreground)"
             )
+
+    @property
+    def painted(self) -> ScribbleSnapshot:
+        """What was painted of it, and nothing that is locked."""
+        return (
+            self
+            if self.locked is None
+            else dataclasses.replace(self.kept(~self.locked), locked=None)
+        )
+
+    def kept(self, which: npt.NDArray[np.bool_]) -> ScribbleSnapshot:
+        """Return some of the pixels, chosen by a mask of shape (N,)."""
+        return dataclasses.replace(
+            self,
+            indices=self.indices[which],
+            classes=self.classes[which],
+            locked=None if self.locked is None else self.locked[which],
+        )
+
+    def thinned(self, most: int) -> ScribbleSnapshot:
+        """Return at most so many pixels of each class, evenly spread: always the same ones."""
+        which = np.zeros(len(self.indices), bool)
+        for class_ in np.unique(self.classes):
+            of_class = np.flatnonzero(self.classes == class_)
+            which[of_class[:: -(-len(of_class) // most)]] = True
+        return self.kept(which)
+
+    def with_locked(self, accepted: ScribbleSnapshot) -> ScribbleSnapshot:
+        """Return it with some of the pixels that were accepted; where painted, paint counts.
+
+        At most `MOST_LOCKED` of a class: strokes must be heard beside them.
+        """
+        few = accepted.thinned(MOST_LOCKED)
+        indices, classes = few.indices, few.classes
+        new = ~np.isin(indices, self.indices, assume_unique=True)
+        if not new.any():
+            return self
+        together = np.concatenate([self.indices, indices[new]])
+        order = np.argsort(together, kind="stable")
+        locked = np.arange(len(together)) >= len(self.indices)
+        return dataclasses.replace(
+            self,
+            indices=together[order],
+            classes=np.concatenate([self.classes, classes[new]])[order],
+            locked=locked[order],
+        )
 
     def same_strokes(self, other: ScribbleSnapshot) -> bool:
         """Whether both hold the same pixels, whatever their generation."""

@@ -297,12 +297,12 @@ class Session:
         self._leave_out_forgotten()
         self._is_answering = True
         answers.use(self.scribbles)
-        glance = answers.glance()
-        if not answers.has_instant:
-            pass
-        elif glance is not None:  # what is on the screen first, the rest between steps
-            yield from self._predict_region(glance, last=False, ask_network=False)
-        else:
+        glance = answers.glance() if answers.has_instant else []
+        for region in glance:  # what is on the screen first, the rest between steps
+            if region is not glance[0] and self._is_interrupted():
+                break
+            yield from self._predict_region(region, last=False, ask_network=False)
+        if answers.has_instant and not glance:
             yield from self._predict_some(ask_network=False)
         self._is_answering = False
 
@@ -310,10 +310,7 @@ class Session:
         """Leave out strokes on pixels that have no finite value."""
         if self._invalid is None:
             return scribbles
-        keep = ~self._invalid.ravel()[scribbles.indices]
-        return dataclasses.replace(
-            scribbles, indices=scribbles.indices[keep], classes=scribbles.classes[keep]
-        )
+        return scribbles.kept(~self._invalid.ravel()[scribbles.indices])
 
     def _take_mail(self) -> Iterator[Event]:
         """Do what is asked, take new scribbles, enter the state that they and switches ask for."""
@@ -394,7 +391,7 @@ class Session:
         """Leave strokes out in turn; given up where newer ones wait to be taken."""
         score = held_out(
             self._pixels,
-            self.scribbles,
+            self.scribbles.painted,
             self._require_trainer().n_classes,
             seed=self.config.seed,
             threads=torch.get_num_threads(),

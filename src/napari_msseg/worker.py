@@ -126,7 +126,7 @@ class Worker:
             image = map_image(start.image)
             self._reply(ImageMapped(session=start.session))
             scribbles = ScribbleSnapshot(
-                image.spatial_shape, start.indices, start.classes, start.generation
+                image.spatial_shape, start.indices, start.classes, start.generation, start.locked
             )
             config = start.config
             if not config.threads:  # the GUI needs a core of its own
@@ -214,7 +214,11 @@ def tell(session: Session, command: Any) -> None:
     match command:
         case SubmitScribbles():
             scribbles = ScribbleSnapshot(
-                command.shape, command.indices, command.classes, command.generation
+                command.shape,
+                command.indices,
+                command.classes,
+                command.generation,
+                command.locked,
             )
             session.submit(scribbles)
         case PauseSession():

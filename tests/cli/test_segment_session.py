@@ -73,3 +73,23 @@ def test_a_damaged_session_is_refused(
     (tmp_path / "cells.msseg").write_bytes((tmp_path / "cells.msseg").read_bytes()[:-9])
     with refuses("cells.msseg", "session") as result:
         result(segment("cells.msseg", "mask.tif"))
+
+
+def test_what_is_locked_in_a_session_is_in_the_mask(
+    scene: Callable[..., Any], save: Save, segment: Any, tmp_path: Path
+) -> None:
+    """Also where training would say something else."""
+    made = scene((48, 48))
+    save(tmp_path / "cells.tif", made.image.data)
+    wrong = np.zeros((48, 48), np.uint8)
+    wrong[20:28, 20:28] = 2 - made.truth[20:28, 20:28]
+    session = SavedSession(
+        "cells", "", fingerprint(made.image.data), ClassTable.default(),
+        ScribbleSnapshot.from_labels(made.labels), "2025",
+        locked=ScribbleSnapshot.from_labels(wrong),
+    )  # fmt: skip
+    write_session(tmp_path / "cells.msseg", session)
+    result = segment("cells.msseg", "mask.tif")
+    assert result.exit_code == 0, result.output
+    mask = tifffile.imread(tmp_path / "mask.tif")
+    assert np.array_equal(mask[20:28, 20:28], wrong[20:28, 20:28] - 1)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 from napari.layers import Image, Labels
 from napari.layers.base import Layer
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_msseg._napari import layers
 from napari_msseg._napari.colours import prediction_colours, scribble_colours
+from napari_msseg._napari.locks import Locks
 from napari_msseg._napari.map_layers import MapKey, MapLayers
 from napari_msseg._napari.repaint import Repaint
 from napari_msseg.classes import BACKGROUND, ClassTable
@@ -31,14 +34,18 @@ class AnswerLayers:
         self._viewer = viewer
         self._repaint = repaint
         self.maps = MapLayers(viewer)
+        predictions: WeakKeyDictionary[Image, Labels] = WeakKeyDictionary()
+        self._predictions = predictions
+        self.locks = Locks(viewer, lambda image: predictions.get(image, image))
         self.image: Image | None = None
         self.frame: layers.Frame = ()
         self.prediction: Labels | None = None
         self.generation = -1
         """Of the strokes that the newest answer knows; -1: there is none yet."""
         self._coverage: WeakKeyDictionary[Labels, Coverage] = WeakKeyDictionary()
-        self._predictions: WeakKeyDictionary[Image, Labels] = WeakKeyDictionary()
         self._colours: WeakKeyDictionary[Labels, Any] = WeakKeyDictionary()
+
+        self.locks.changed.connect(self._show_locked)
 
     def prepare(self, image: Image, frame: layers.Frame, classes: ClassTable) -> None:
         """Use the prediction layer of an image, or make one below the scribbles."""
@@ -52,6 +59,7 @@ class AnswerLayers:
         self.prediction = layers.new_prediction(image, classes)
         self._predictions[image] = self.prediction
         self._coverage[self.prediction] = Coverage(layers.spatial_shape(image))
+        self._hold_locked()
         layers.insert_above(self._viewer, image, self.prediction)
 
     def write(self, tile: PredictionReady) -> bool:
@@ -60,7 +68,8 @@ class AnswerLayers:
             return False
         self.generation = tile.generation
         self._coverage[self.prediction].add(self.frame, tile.region)
-        if layers.write_tile(self.prediction, tile, self.frame):
+        held = self.locks.held(self.image, self.frame, tile.region, tile.classes)
+        if layers.write_tile(self.prediction, replace(tile, classes=held), self.frame):
             self._repaint.soon(self.prediction)
         return True
 
@@ -82,6 +91,7 @@ class AnswerLayers:
         if self.prediction is not None:
             self._colour(self.prediction, prediction_colours(classes))
         self.maps.recolour(classes)
+        self.locks.recolour(classes)
 
     def _colour(self, layer: Labels, colormap: DirectLabelColormap) -> None:
         """Give a layer its colours, unless it has them: in 3D views that takes seconds."""
@@ -92,6 +102,7 @@ class AnswerLayers:
 
     def erase(self, class_: int) -> None:
         """Make background of what is predicted as a class, until the next answer."""
+        self.locks.forget_class(self.image, class_)
         if self.prediction is None:
             return
         where = self.prediction.data == class_
@@ -104,10 +115,22 @@ class AnswerLayers:
         if self.prediction is not None:
             self._coverage[self.prediction].clear()
             self.prediction.data[...] = 0
+            self._hold_locked()
             layers.show(self.prediction)
         if self.image is not None:
             for layer in self.maps.clear(self.image):
                 layers.show(layer)
+
+    def _show_locked(self, image: Image) -> None:
+        if image is self.image and self.prediction is not None:
+            self._hold_locked()
+            self._repaint.soon(self.prediction)
+
+    def _hold_locked(self) -> None:
+        """Show what is locked in a prediction that knows nothing of it yet."""
+        locked = self.locks.of(self.image)
+        if locked is not None and self.prediction is not None:
+            np.copyto(self.prediction.data, locked - 1, where=locked > 0)
 
     def forget(self, layer: Layer) -> list[MapKey]:
         """Let go of a layer that was removed; return the maps that are no longer wanted."""
@@ -118,4 +141,5 @@ class AnswerLayers:
             self.prediction = None
         if layer is self.image:
             self.image = None
+        self.locks.forget(layer)
         return self.maps.forget(layer)

@@ -38,6 +38,8 @@ class Keeper:
     ----------
     classes : callable
         Returns the class table of now.
+    locked : callable, optional
+        Returns what is locked of an image, or None.
     autosave : Autosave, optional
     """
 
@@ -45,7 +47,13 @@ class Keeper:
     painted = Signal(Labels, ScribbleSnapshot)
     failed = Signal(str)
 
-    def __init__(self, classes: Callable[[], ClassTable], autosave: Autosave | None = None) -> None:
+    def __init__(
+        self,
+        classes: Callable[[], ClassTable],
+        autosave: Autosave | None = None,
+        locked: Callable[[Image], ScribbleSnapshot | None] = lambda _: None,
+    ) -> None:
+        self._locked = locked
         self._bridge = _Bridge()
         self._bridge.known.connect(self._know, Qt.ConnectionType.QueuedConnection)
         self._bridge.error.connect(self.failed.emit, Qt.ConnectionType.QueuedConnection)
@@ -153,7 +161,13 @@ class Keeper:
             scribbles=snapshot,
             saved_at=now,
             model=None,
+            locked=self._locked(image),
         )
+
+    def keep_locks(self, image: Image) -> None:
+        """Keep what is on the layers of an image once more, with what is locked now."""
+        for scribbles in [x for x in self._kept if self.owner(x) is image]:
+            self.keep(scribbles, again=True)
 
     def keep_classes(self, scribbles: Labels) -> None:
         """Keep what is on a layer once more, with the class table of now."""

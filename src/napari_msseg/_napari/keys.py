@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from napari.layers import Labels
 
 N_KEYS = 9
-NEXT_KEY = "N"
+NEXT_KEY, LOCK_KEY = "N", "L"
 KEYS = (
     ("1 … 9", "brush of the first … ninth class"),
     ("X", "back to the class before; again: forth"),
@@ -18,6 +18,7 @@ KEYS = (
     ("Ctrl-Z, Ctrl-Shift-Z", "undo, redo a stroke"),
     ("Space (hold)", "move the image while the key is held"),
     (NEXT_KEY, "go to where a stroke would help most"),
+    (LOCK_KEY, "lock what is under the mouse; again: unlock it"),
 )
 """What the help lists; the brush size, undo and Space are napari's own."""
 
@@ -33,6 +34,8 @@ class Keys:
     toggle : callable
         Go back to the class before.
     next_spot : callable
+    lock : callable
+        Lock what is under the mouse, or unlock it.
     """
 
     def __init__(
@@ -41,7 +44,9 @@ class Keys:
         choose_place: Callable[[int], None],
         toggle: Callable[[], None],
         next_spot: Callable[[], None],
+        lock: Callable[[], None],
     ) -> None:
+        self._lock = lock
         self._viewer = viewer
         self._choose_place = choose_place
         self._toggle = toggle
@@ -58,6 +63,7 @@ class Keys:
             for place in range(N_KEYS)
         }
         ours |= {"X": lambda _: self._toggle(), "E": _erase_while_held()}
+        ours[LOCK_KEY] = lambda _: self._lock()
         for key, action in ours.items():
             layer.bind_key(key, action, overwrite=True)
         self._layers[layer] = ours

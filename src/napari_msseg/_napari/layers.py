@@ -25,6 +25,9 @@ GEOMETRY = "napari-msseg geometry"
 CLASSES = "napari-msseg classes"
 """Key in `layer.metadata` of scribbles that holds their class table, as a mapping."""
 PREDICTION_OPACITY = 0.45
+OBJECTS_OPACITY = 0.7
+LOCK_WIDTH = 2
+"""Of the outline of what is locked, pixels."""
 MIN_BRUSH, BRUSHES_ACROSS = 3, 80
 TIME_NAMES = ("t", "time", "frame", "frames")
 Frame = tuple[int, ...]
@@ -204,15 +207,32 @@ def new_pseudo_labels(image: Image, classes: ClassTable) -> Labels:
     return layer
 
 
+def new_locks(image: Image, classes: ClassTable) -> Labels:
+    """Return an empty layer for locked pixels, as outlines: not to be painted on."""
+    layer = Labels(
+        np.zeros(spatial_shape(image), np.uint8),
+        name=f"{image.name} locked",
+        colormap=scribble_colours(classes),
+        metadata=_metadata(image, "locks"),
+        **placement(image),
+    )
+    layer.contour = LOCK_WIDTH
+    layer.editable = False
+    return layer
+
+
 def new_objects(image: Image) -> Labels:
-    """Return an empty layer for numbered objects, as outlines: not to be painted on."""
+    """Return an empty layer for numbered objects: not to be painted on.
+
+    Filled: outlines of 2048² pixels hold napari up for a tenth of a second each time.
+    """
     layer = Labels(
         np.zeros(spatial_shape(image), np.uint16),
         name=f"{image.name} objects",
         metadata=_metadata(image, "objects"),
+        opacity=OBJECTS_OPACITY,
         **placement(image),
     )
-    layer.contour = 1
     layer.editable = False
     return layer
 

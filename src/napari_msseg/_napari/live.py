@@ -122,6 +122,7 @@ class LiveSession:
         self.strokes.changed.connect(self._take_strokes)
         self.repaint = Repaint(viewer, self._timer)
         self.answers = AnswerLayers(viewer, self.repaint)
+        self.answers.locks.changed.connect(self._locks_changed)
         self._view = ViewWatch(viewer, self._timer)
         self._view.moved.connect(self._tell_view)
         self._farewell = self._timer(0, self._tell_lost)
@@ -248,6 +249,7 @@ class LiveSession:
         """
         read = layers.reading(image, frame, channels)  # says what is wrong
         snapshot = layers.take_snapshot(scribbles, image, self._generation + 1, frame)
+        snapshot = self.answers.locks.joined(snapshot, image, frame)
         self._require_trainable(snapshot)
         all_channels = (image, *channels)
         keep_model = all_channels == self._model_of
@@ -305,6 +307,7 @@ class LiveSession:
                 indices=snapshot.indices,
                 classes=snapshot.classes,
                 generation=snapshot.generation,
+                locked=snapshot.locked,
             )
         )
         self._view.forget()
@@ -426,6 +429,7 @@ class LiveSession:
         except InputError as error:
             self.warned.emit(str(error))
             return
+        snapshot = self.answers.locks.joined(snapshot, self.image, self.frame)
         if self._sent is not None and snapshot.same_strokes(self._sent):
             return
         self._remember(snapshot)
@@ -436,14 +440,19 @@ class LiveSession:
                 indices=snapshot.indices,
                 classes=snapshot.classes,
                 generation=snapshot.generation,
+                locked=snapshot.locked,
             )
         )
+
+    def _locks_changed(self, image: Image) -> None:
+        if image is self.image:
+            self.strokes.hint()
 
     def _remember(self, snapshot: ScribbleSnapshot) -> None:
         before, self._sent = self._sent, snapshot
         self._generation = snapshot.generation
         self.meet(snapshot)
-        self.strokes_taken.emit(before, snapshot)
+        self.strokes_taken.emit(None if before is None else before.painted, snapshot.painted)
 
     def meet(self, snapshot: ScribbleSnapshot) -> None:
         """Give every class that is painted a place in the table."""

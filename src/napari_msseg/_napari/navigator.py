@@ -64,10 +64,17 @@ class Navigator:
                 layers.spatial_shape(image)[len(self._frame) :],
                 np.abs(image.scale[len(self._frame) :]),
             )
-        self._tour.use(event.positions)
+        self._tour.use(self._unlocked(image, event.positions))
         if self._is_waiting:
             self._is_waiting = False
             self._go(self._tour)
+
+    def _unlocked(self, image: Any, positions: Any) -> Any:
+        """Leave out what is locked: somebody has looked at it."""
+        locked = self._session.answers.locks.of(image)
+        if locked is None or not len(positions):
+            return positions
+        return positions[locked[self._frame][tuple(np.asarray(positions).T)] == 0]
 
     def _go(self, tour: Tour) -> None:
         spot = tour.next()

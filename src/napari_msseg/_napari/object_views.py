@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from psygnal import Signal
 
 from napari_msseg._napari import layers
@@ -39,6 +40,7 @@ class ObjectViews:
         self.table: ObjectTable | None = None
         self._dock: Any = None
         self.found: Measurements | None = None
+        self._selected = 0
         panel.toggled_objects.connect(self._toggle)
         panel.changed.connect(self.layers.configure)
         panel.table_wanted.connect(self.show_table)
@@ -89,6 +91,7 @@ class ObjectViews:
             self.table.show_objects(table)
 
     def _select(self, number: int) -> None:
+        self._selected = number
         self.show_table()
         if self.table is not None:
             self.table.select(number)
@@ -99,10 +102,19 @@ class ObjectViews:
         if session.image is None or layer is None:
             return
         spacing, _ = layers.spacing_of(session.image, session.frame)
+        self._selected = number
         pixel = (*session.frame, *(np.array(centroid) / spacing))
         layers.look_at(session.viewer, session.image, pixel, ACROSS)
         layer.selected_label = number
         self.said.emit(f"Object {number} is in the middle of the view.")
+
+    def chosen(self) -> npt.NDArray[np.bool_] | None:
+        """Return where the chosen object is in the frame, None where none is."""
+        layer = self.layers.layer
+        if layer is None or not self._selected:
+            return None
+        where: npt.NDArray[np.bool_] = layer.data[self._session.frame] == self._selected
+        return where
 
     def _save(self) -> None:
         if self.found is not None:

@@ -14,7 +14,7 @@ from napari_msseg._napari import layers
 from napari_msseg._napari.keeper import Keeper
 from napari_msseg._napari.live import LiveSession
 from napari_msseg.errors import InputError
-from napari_msseg.events import Event, ModelKept, SessionState
+from napari_msseg.events import NO_MODEL, Event, ModelKept, SessionState
 from napari_msseg.io.atomic import atomic_path
 from napari_msseg.saved_session import SavedSession, read_session, write_session
 
@@ -103,7 +103,7 @@ class SessionFiles:
         if not isinstance(event, ModelKept):
             return
         if self._waiting is None:
-            if event.error and event.error != self._complained:
+            if event.error not in ("", NO_MODEL, self._complained):
                 self._complained = event.error  # once: it is tried again and again
                 self.failed.emit(f"the model cannot be kept: {event.error}")
             return
@@ -158,6 +158,8 @@ class SessionFiles:
         scribbles.metadata[layers.CLASSES] = saved.classes.to_mapping()
         scribbles.data[...] = saved.scribbles.labels()  # nothing that undo takes away
         self._session.viewer.add_layer(scribbles)
+        if saved.locked is not None:
+            self._session.answers.locks.restore(image, saved.locked, saved.classes)
         model = self._keeper.model_path(image)
         if model is not None and saved.model is not None:
             with atomic_path(model) as temporary:

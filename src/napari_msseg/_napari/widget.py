@@ -26,6 +26,8 @@ from napari_msseg._napari.keeper import Keeper
 from napari_msseg._napari.keys import Keys
 from napari_msseg._napari.lifetimes import Disconnect, End, weak
 from napari_msseg._napari.live import LiveSession
+from napari_msseg._napari.lock_intents import LockIntents
+from napari_msseg._napari.lock_panel import LockPanel
 from napari_msseg._napari.navigator import Navigator
 from napari_msseg._napari.object_panel import ObjectPanel
 from napari_msseg._napari.object_views import ObjectViews
@@ -79,19 +81,26 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.progress_panel = ProgressPanel()
         self.look_panel = LookPanel()
         self.object_panel = ObjectPanel()
+        self.lock_panel = LockPanel()
         self.export_panel = ExportPanel()
         # No callback below may hold the dock itself: it must go when napari lets go of it.
-        self.keeper = Keeper(lambda: session.classes)
+        locks = session.answers.locks
+        self.keeper = Keeper(lambda: session.classes, locked=locks.snapshot)
         self.files = SessionFiles(session, self.keeper)
         self.dialogs = FileDialogs(session, self.files, panel, self.settings.folder)
         self.objects = ObjectViews(session, self.object_panel)
+        self.locks = LockIntents(session, self.lock_panel, self.objects.chosen)
         self.chores = Chores(session, self.keeper, panel, self.export_panel)
         self.guard = StrokeGuard(napari_viewer)
         self.navigator = Navigator(session)
         self.coach = Coach(session)
         self.classes = ClassIntents(session, panel.classes, panel.chosen_scribbles)
         self.keys = Keys(
-            napari_viewer, self.classes.choose_place, self.classes.toggle, self.navigator.next
+            napari_viewer,
+            self.classes.choose_place,
+            self.classes.toggle,
+            self.navigator.next,
+            self.locks.toggle_region,
         )
         self._device_in_words = "starting the worker"
         self._counted: Labels | None = None
@@ -124,6 +133,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self.progress_panel,
             self.look_panel,
             self.object_panel,
+            self.lock_panel,
             self.export_panel,
         ):
             column.addWidget(panel)
@@ -199,6 +209,8 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.objects.said.connect(progress.say)
         self.objects.warned.connect(self._warn)
         self.objects.save_wanted.connect(self.dialogs.save_table)
+        self.locks.said.connect(progress.say)
+        self.session.answers.locks.changed.connect(self.keeper.keep_locks)
         self.chores.said.connect(progress.say)
         self.chores.warned.connect(self._warn)
         self.dialogs.said.connect(progress.say)

@@ -23,11 +23,15 @@ from napari_msseg.errors import InputError
 from napari_msseg.io import read_image, read_labels, write_mask, write_probabilities
 from napari_msseg.io.atomic import check_target
 from napari_msseg.io.guard import naming
+from napari_msseg.saved_session import read_session
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.volume import Volume
 
 if TYPE_CHECKING:
     from napari_msseg.segmentation import Segmentation
+
+
+SESSION = ".msseg"
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,20 @@ def run(request: Request) -> None:
     with naming(request.image):
         image.channels_first()  # refuses a time series before anything slow happens
     scribbles = ScribbleSnapshot.from_labels(read_labels(request.scribbles, like=image))
+    locked = _locked(request.scribbles)
+    if locked is not None:
+        scribbles = scribbles.with_locked(locked)
     scribbles.require_trainable()
     _check_outputs(request, image, scribbles.n_classes)
     outcome = _train(request, image, scribbles)
+    if locked is not None:
+        outcome.mask.ravel()[locked.indices] = locked.classes
     _write(request, image, scribbles, outcome)
+
+
+def _locked(path: Path) -> ScribbleSnapshot | None:
+    """Return what is locked in a session, None in other files."""
+    return read_session(path).locked if path.suffix == SESSION else None
 
 
 def parse_spacing(text: str | None) -> tuple[float, ...] | None:

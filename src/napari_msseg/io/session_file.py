@@ -4,6 +4,7 @@
 session.json        format, version, shape, whether there is a model; other fields
 indices.npy         int64, shape (N,), ascending: flat positions of painted pixels
 classes.npy         uint8, shape (N,): their classes
+locked_….npy        the same of locked pixels, or not there
 model.safetensors   weights, or not there
 ==================  ============================================================
 """
@@ -29,8 +30,11 @@ from napari_msseg.io.guard import naming, reading, require_file, require_memory
 from napari_msseg.scribbles import MAX_CLASSES, ScribbleSnapshot
 
 FORMAT = "napari-msseg session"
-VERSION = 1
+VERSION = 2
+"""With locked pixels; without any, a file is of version 1, which older programs read."""
 FIELDS, INDICES, CLASSES = "session.json", "indices.npy", "classes.npy"
+LOCKED = "locked_"
+"""What the names of the arrays of locked pixels begin with."""
 MODEL = "model.safetensors"
 LARGEST_FIELDS = 2**24
 """Bytes of JSON; 254 classes with names need 20 thousand."""
@@ -49,6 +53,7 @@ class SessionParts:
     fields: Mapping[str, Any]
     scribbles: ScribbleSnapshot
     model: bytes | None
+    locked: ScribbleSnapshot | None = None
 
 
 def write_parts(path: Path, parts: SessionParts) -> None:
@@ -61,9 +66,10 @@ def write_parts(path: Path, parts: SessionParts) -> None:
     """
     head = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": 1 if parts.locked is None else VERSION,
         "shape": [int(n) for n in parts.scribbles.shape],
         "model": parts.model is not None,
+        **({} if parts.locked is None else {"locked": True}),
     }
     fields = json.dumps({**parts.fields, **head}, indent=1).encode("ascii")
     with naming(path):
@@ -71,8 +77,10 @@ def write_parts(path: Path, parts: SessionParts) -> None:
         _check_size(MODEL, len(parts.model or b""), LARGEST_MODEL)
     with atomic_path(path) as temporary, ZipFile(temporary, "w") as archive:
         _write(archive, FIELDS, fields)
-        _write(archive, INDICES, _npy(parts.scribbles.indices, np.dtype("<i8")))
-        _write(archive, CLASSES, _npy(parts.scribbles.classes, np.dtype(np.uint8)))
+        for prefix, pixels in (("", parts.scribbles), (LOCKED, parts.locked)):
+            if pixels is not None:
+                _write(archive, prefix + INDICES, _npy(pixels.indices, np.dtype("<i8")))
+                _write(archive, prefix + CLASSES, _npy(pixels.classes, np.dtype(np.uint8)))
         if parts.model is not None:
             _write(archive, MODEL, parts.model, ZIP_STORED)  # weights do not shrink
 
@@ -89,8 +97,9 @@ def read_parts(path: Path) -> SessionParts:
     with _opened(path) as archive:
         fields = _read_fields(archive)
         scribbles = _read_strokes(archive, _shape(fields))
+        locked = _read_strokes(archive, _shape(fields), LOCKED) if fields["locked"] else None
         model = _read(archive, MODEL, LARGEST_MODEL) if fields["model"] else None
-        return SessionParts(fields, scribbles, model)
+        return SessionParts(fields, scribbles, model, locked)
 
 
 def read_strokes(path: Path) -> ScribbleSnapshot:
@@ -143,7 +152,11 @@ def _read_fields(archive: ZipFile) -> dict[str, Any]:
             f"was made by a newer version of napari-msseg (format {version}, this one reads "
             f"{VERSION}): update napari-msseg"
         )
+    locked = fields.setdefault("locked", False)
     expected = [FIELDS, INDICES, CLASSES, *([MODEL] if model else [])]
+    expected += [LOCKED + INDICES, LOCKED + CLASSES] if locked else []
+    if type(locked) is not bool or (locked and version < VERSION):
+        raise InputError("does not say whether it has locked pixels")
     if type(model) is not bool or sorted(names) != sorted(expected):
         raise InputError("does not hold the parts of a session")
     return fields
@@ -158,10 +171,10 @@ def _shape(fields: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _read_strokes(archive: ZipFile, shape: tuple[int, ...]) -> ScribbleSnapshot:
+def _read_strokes(archive: ZipFile, shape: tuple[int, ...], prefix: str = "") -> ScribbleSnapshot:
     size = math.prod(shape)
-    indices = _read_array(archive, INDICES, np.dtype("<i8"), size)
-    classes = _read_array(archive, CLASSES, np.dtype(np.uint8), size)
+    indices = _read_array(archive, prefix + INDICES, np.dtype("<i8"), size)
+    classes = _read_array(archive, prefix + CLASSES, np.dtype(np.uint8), size)
     if len(indices) != len(classes):
         raise InputError(f"holds {len(indices)} positions and {len(classes)} classes")
     if not (indices[1:] > indices[:-1]).all():

@@ -1,0 +1,181 @@
+"""What was accepted: pixels whose class no training changes, and that count as labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+from napari.layers import Image, Labels
+from napari.layers.base import Layer
+from psygnal import Signal
+from skimage.morphology import flood
+
+from napari_msseg._napari import layers
+from napari_msseg._napari.colours import scribble_colours
+from napari_msseg.classes import ClassTable
+from napari_msseg.scribbles import MOST_LOCKED, ScribbleSnapshot
+from napari_msseg.tiling import Region
+
+Index = Any
+"""What chooses pixels of an array: a mask, or slices."""
+
+
+class Locks:
+    """One layer of locked pixels for each image that has any: class + 1, as strokes are.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    top_of : callable
+        Returns the layer of an image above which outlines are put.
+    """
+
+    changed = Signal(Image)
+
+    def __init__(self, viewer: Any, top_of: Callable[[Image], Layer]) -> None:
+        self._viewer = viewer
+        self._top_of = top_of
+        self._layers: WeakKeyDictionary[Image, Labels] = WeakKeyDictionary()
+        self._samples: WeakKeyDictionary[Image, dict[layers.Frame, ScribbleSnapshot]]
+        self._samples = WeakKeyDictionary()
+
+    def of(self, image: Image | None) -> npt.NDArray[np.uint8] | None:
+        """Return class + 1 where an image is locked, 0 elsewhere; None: nowhere."""
+        layer = None if image is None else self._layers.get(image)
+        return None if layer is None else layer.data
+
+    # ------------------------------------------------------------------ locking
+
+    def lock(
+        self,
+        image: Image,
+        frame: layers.Frame,
+        where: Index,
+        predicted: npt.NDArray[np.uint8],
+        classes: ClassTable,
+    ) -> None:
+        """Lock pixels of a frame with the classes that are predicted there.
+
+        Parameters
+        ----------
+        image : Image
+        frame : tuple of int
+        where : index of an array of the frame's shape
+        predicted : ndarray of uint8
+            Of the frame.
+        classes : ClassTable
+            Gives the outlines their colours.
+        """
+        layer = self._layer(image, classes)
+        layer.data[frame][where] = predicted[where] + 1
+        self._tell(image, layer)
+
+    def unlock(self, image: Image, frame: layers.Frame, where: Index) -> None:
+        """Let training change pixels of a frame again."""
+        layer = self._layers.get(image)
+        if layer is not None:
+            layer.data[frame][where] = 0
+            self._tell(image, layer)
+
+    def toggle_region(
+        self,
+        image: Image,
+        frame: layers.Frame,
+        pixel: tuple[int, ...],
+        predicted: npt.NDArray[np.uint8],
+        classes: ClassTable,
+    ) -> bool:
+        """Lock what is of one class around a pixel, in its slice; unlock it where it is locked.
+
+        Returns
+        -------
+        bool
+            Whether it is locked now.
+        """
+        plane = pixel[:-2]
+        known = self.of(image)
+        locked = known is not None and bool(known[frame][pixel])
+        shown = known[frame][plane] if known is not None and locked else predicted[plane]
+        region = flood(shown, pixel[-2:], connectivity=1)
+        where = np.zeros(predicted.shape, bool)
+        where[plane] = region
+        if locked:
+            self.unlock(image, frame, where)
+        else:
+            self.lock(image, frame, where, predicted, classes)
+        return not locked
+
+    def forget_class(self, image: Image | None, class_: int) -> None:
+        """Unlock what is of a class that was taken away."""
+        known = self.of(image)
+        if image is not None and known is not None and (known == class_ + 1).any():
+            self.unlock(image, (), known == class_ + 1)
+
+    # ------------------------------------------------------------------ obeying
+
+    def held(
+        self,
+        image: Image | None,
+        frame: layers.Frame,
+        region: Region,
+        classes: npt.NDArray[np.uint8],
+    ) -> npt.NDArray[np.uint8]:
+        """Return classes of a part of a frame as they may be shown: what is locked stays."""
+        known = self.of(image)
+        if known is None:
+            return classes
+        here = known[frame][region]
+        return np.where(here > 0, here - 1, classes).astype(np.uint8) if here.any() else classes
+
+    def joined(
+        self, snapshot: ScribbleSnapshot, image: Image, frame: layers.Frame
+    ) -> ScribbleSnapshot:
+        """Return strokes of a frame with some of the locked pixels."""
+        known = self.of(image)
+        if known is None:
+            return snapshot
+        samples = self._samples.setdefault(image, {})
+        if frame not in samples:  # to look through a volume takes longer than a stroke should
+            samples[frame] = ScribbleSnapshot.from_labels(known[frame]).thinned(MOST_LOCKED)
+        return snapshot.with_locked(samples[frame])
+
+    # ------------------------------------------------------------------ keeping
+
+    def snapshot(self, image: Image) -> ScribbleSnapshot | None:
+        """Return all that is locked of an image, None where nothing is."""
+        known = self.of(image)
+        return None if known is None or not known.any() else ScribbleSnapshot.from_labels(known)
+
+    def restore(self, image: Image, kept: ScribbleSnapshot, classes: ClassTable) -> None:
+        """Lock what was locked when an image was kept."""
+        layer = self._layer(image, classes)
+        layer.data[...] = kept.labels()
+        self._tell(image, layer)
+
+    def recolour(self, classes: ClassTable) -> None:
+        """Give outlines the colours of a class table."""
+        for layer in self._layers.values():
+            layer.colormap = scribble_colours(classes)
+
+    def forget(self, removed: Layer) -> None:
+        """Unlock all of an image whose layer of locks was removed."""
+        for image, layer in list(self._layers.items()):
+            if layer is removed:
+                del self._layers[image]
+                self._samples.pop(image, None)
+                self.changed.emit(image)
+
+    def _layer(self, image: Image, classes: ClassTable) -> Labels:
+        known = self._layers.get(image)
+        if known is None or known.data.shape != layers.spatial_shape(image):
+            known = self._layers[image] = layers.new_locks(image, classes)
+            layers.insert_above(self._viewer, self._top_of(image), known)
+        return known
+
+    def _tell(self, image: Image, layer: Labels) -> None:
+        self._samples.pop(image, None)
+        layers.show(layer)
+        self.changed.emit(image)

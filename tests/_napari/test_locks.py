@@ -1,0 +1,243 @@
+"""What is right can be locked: training does not change it, it counts as a label, it is kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_msseg._napari import layers
+from napari_msseg._napari import live as live_module
+from napari_msseg.commands import SubmitScribbles
+from napari_msseg.engine.client import WorkerClient
+from napari_msseg.events import SessionState, SpotsFound
+from napari_msseg.saved_session import fingerprint, read_session
+from napari_msseg.scribbles import MOST_LOCKED
+
+MASK = np.zeros((32, 40), np.uint8)
+MASK[2:6, 2:6] = MASK[20:25, 20:25] = 1
+
+
+@pytest.fixture
+def dock(viewer, make_dock, warnings, add_image, add_scribbles, workers):
+    """A dock with an answer: two squares."""
+    add_scribbles(viewer, add_image(viewer))
+    dock = make_dock(viewer)
+    dock.train()
+    workers[0].state(SessionState.TRAINING)
+    workers[0].tile(MASK)
+    return dock
+
+
+def _press_l(dock, viewer, *pixel):
+    viewer.cursor.position = pixel
+    scribbles = dock.layer_panel.chosen_scribbles()
+    viewer.layers.selection.active = scribbles
+    bound = {str(key): action for key, action in scribbles.keymap.items()}
+    bound["L"](scribbles)
+
+
+def _locked(dock):
+    return dock.session.answers.locks.of(dock.session.image)
+
+
+def test_l_locks_what_is_under_the_mouse_and_later_answers_do_not_change_it(dock, viewer, workers):
+    _press_l(dock, viewer, 3, 3)
+    assert np.array_equal(_locked(dock) > 0, np.pad(np.ones((4, 4)), ((2, 26), (2, 34))) > 0)
+    workers[0].tile(MASK * 0)
+    shown = dock.session.prediction.data
+    assert shown[2:6, 2:6].all()
+    assert not shown[20:25, 20:25].any()
+    assert "Locked" in dock.progress_panel.status.text()
+
+
+def test_l_again_unlocks_it(dock, viewer, workers):
+    for _ in range(2):
+        _press_l(dock, viewer, 3, 3)
+    assert not _locked(dock).any()
+    workers[0].tile(MASK * 0)
+    assert not dock.session.prediction.data.any()
+
+
+def test_a_background_region_is_locked_too(dock, viewer, workers):
+    _press_l(dock, viewer, 0, 39)
+    workers[0].tile(np.ones_like(MASK))
+    np.testing.assert_array_equal(dock.session.prediction.data, MASK)
+
+
+def test_the_lock_is_drawn_as_an_outline_in_the_colour_of_its_class(dock, viewer):
+    _press_l(dock, viewer, 3, 3)
+    (layer,) = [x for x in viewer.layers if layers.role_of(x) == "locks"]
+    assert layer.contour > 0
+    assert not layer.editable
+    assert viewer.layers.index(layer) > viewer.layers.index(dock.session.prediction)
+    scribbles = dock.layer_panel.chosen_scribbles()
+    for value in (1, 2):
+        np.testing.assert_allclose(layer.colormap.map(value), scribbles.colormap.map(value))
+    assert not layers.is_scribble_layer(layer)
+
+
+def test_what_is_locked_counts_as_a_label_but_not_as_a_stroke(dock, viewer, workers, quiet):
+    counted = dock.layer_panel.classes.list.topLevelItem(1).text(1)
+    _press_l(dock, viewer, 21, 21)
+    quiet()
+    sent = workers[0].of(SubmitScribbles)[-1]
+    labels = np.zeros(MASK.size, np.uint8)
+    labels[sent.indices] = sent.classes + 1
+    assert (labels.reshape(MASK.shape)[20:25, 20:25] == 2).all()
+    painted = np.flatnonzero(dock.layer_panel.chosen_scribbles().data)
+    np.testing.assert_array_equal(sent.indices[~sent.locked], painted)
+    assert dock.layer_panel.classes.list.topLevelItem(1).text(1) == counted
+
+
+def test_of_a_large_locked_part_strokes_are_still_heard(dock, viewer, workers, quiet):
+    dock.lock_panel.slice_button.click()
+    quiet()
+    sent = workers[0].of(SubmitScribbles)[-1]
+    assert np.bincount(sent.classes[sent.locked]).max() <= MOST_LOCKED
+    assert (np.diff(sent.indices) > 0).all()
+
+
+def test_a_stroke_on_a_locked_pixel_is_what_counts_there(dock, viewer, workers, quiet, paint):
+    dock.lock_panel.slice_button.click()
+    paint(dock.layer_panel.chosen_scribbles(), 2, row=30)
+    quiet()
+    sent = workers[0].of(SubmitScribbles)[-1]
+    labels = np.zeros(MASK.size, np.uint8)
+    labels[sent.indices] = sent.classes + 1
+    scribbles = dock.layer_panel.chosen_scribbles().data
+    np.testing.assert_array_equal(
+        labels.reshape(MASK.shape)[scribbles > 0], scribbles[scribbles > 0]
+    )
+
+
+def test_a_slice_is_locked_and_unlocked(
+    viewer, make_dock, warnings, add_image, add_scribbles, workers
+):
+    add_scribbles(viewer, add_image(viewer, (4, 32, 40)))
+    dock = make_dock(viewer)
+    dock.train()
+    workers[0].tile(np.stack([MASK] * 4))
+    viewer.dims.set_current_step(0, 2)
+    dock.lock_panel.slice_button.click()
+    workers[0].tile(np.zeros((4, 32, 40), np.uint8))
+    assert [bool(plane.any()) for plane in dock.session.prediction.data] == [0, 0, 1, 0]
+    dock.lock_panel.unlock_button.click()
+    assert not _locked(dock).any()
+
+
+def test_the_object_that_is_chosen_is_locked(dock, workers, monkeypatch):
+    numbers = MASK.astype(np.uint16)
+    numbers[20:25, 20:25] = 2
+    monkeypatch.setattr(dock.locks, "_chosen_object", lambda: numbers == 2)
+    dock.lock_panel.object_button.click()
+    workers[0].tile(MASK * 0)
+    shown = dock.session.prediction.data
+    assert shown[20:25, 20:25].all()
+    assert not shown[2:6, 2:6].any()
+
+
+def test_without_an_object_it_says_how_to_choose_one(dock):
+    dock.lock_panel.object_button.click()
+    assert "choose one" in dock.progress_panel.status.text()
+    assert _locked(dock) is None
+
+
+def test_reset_leaves_what_is_locked(dock, viewer):
+    _press_l(dock, viewer, 3, 3)
+    dock.train_panel.reset_button.click()
+    assert dock.session.prediction.data[2:6, 2:6].all()
+    assert not dock.session.prediction.data[20:25, 20:25].any()
+
+
+def test_a_class_that_is_removed_is_locked_no_longer(dock, viewer, workers):
+    dock.classes.add()
+    two = np.where(MASK, 2, 0)
+    workers[0].tile(two)
+    _press_l(dock, viewer, 3, 3)
+    dock.session.forget_class(2)
+    assert not _locked(dock).any()
+    assert not dock.session.prediction.data.any()
+
+
+def test_a_layer_of_locks_that_is_removed_unlocks_all(dock, viewer, workers):
+    _press_l(dock, viewer, 3, 3)
+    viewer.layers.remove(next(x for x in viewer.layers if layers.role_of(x) == "locks"))
+    workers[0].tile(MASK * 0)
+    assert not dock.session.prediction.data.any()
+
+
+def test_locks_reach_the_disk_with_the_strokes(dock, viewer):
+    kept = dock.keeper.autosave.find(fingerprint(dock.session.image.data))
+    _press_l(dock, viewer, 3, 3)
+    kept = dock.keeper.autosave.find(fingerprint(dock.session.image.data))
+    np.testing.assert_array_equal(kept.locked.labels(), _locked(dock))
+
+
+def test_the_next_spot_is_none_that_is_locked(dock, viewer, workers):
+    _press_l(dock, viewer, 3, 3)
+    dock.navigator.next()
+    spots = np.array([[3, 3], [28, 30]], np.int32)
+    stamp = {"session": workers[0].start.session, "generation": 1}
+    workers[0].say(SpotsFound(**stamp, positions=spots, scores=np.ones(2, np.float32)))
+    assert tuple(round(c) for c in layers.camera_of(viewer).center[-2:]) == (28, 30)
+
+
+def test_before_train_there_is_nothing_to_lock(viewer, make_dock, add_image, warnings, workers):
+    add_image(viewer)
+    dock = make_dock(viewer)
+    dock.lock_panel.slice_button.click()
+    dock.lock_panel.unlock_button.click()
+    assert "nothing to lock" in dock.progress_panel.status.text()
+
+
+def test_locked_pixels_are_bit_identical_after_200_further_steps_and_across_save_and_reopen(
+    viewer, make_dock, warnings, add_image, add_scribbles, qtbot, tmp_path, monkeypatch
+):
+    """With the real worker, and strokes that say the opposite of what is locked."""
+    monkeypatch.setattr(live_module, "WorkerClient", WorkerClient)
+    rng = np.random.default_rng(0)
+    pixels = (MASK * 150 + rng.integers(0, 50, MASK.shape)).astype(np.uint8)
+    image = add_image(viewer)
+    image.data = pixels
+    add_scribbles(viewer, image)
+    dock = make_dock(viewer)
+    steps = []
+    dock.session.stepped.connect(lambda event: steps.append(event.step))
+    dock.train()
+    qtbot.waitUntil(lambda: dock.session.has_answered, timeout=60_000)
+    opposite = 1 - dock.session.prediction.data
+    part = slice(10, 22), slice(5, 30)
+    dock.session.answers.locks.lock(image, (), part, opposite, dock.session.classes)
+    locked = np.array(_locked(dock))
+    qtbot.waitUntil(lambda: bool(steps) and steps[-1] >= steps[0] + 200, timeout=120_000)
+    assert (locked > 0).sum() == 12 * 25
+    where = locked > 0
+    np.testing.assert_array_equal(dock.session.prediction.data[where], locked[where] - 1)
+    assert (dock.session.prediction.data[~where] == 0).any()
+    dock.files.save(tmp_path / "mine.msseg", image, dock.layer_panel.chosen_scribbles())
+    qtbot.waitUntil((tmp_path / "mine.msseg").is_file, timeout=30_000)
+    dock.session.stop()
+    np.testing.assert_array_equal(read_session(tmp_path / "mine.msseg").locked.labels(), locked)
+    again = ViewerModel()
+    other = again.add_image(pixels, name="the same")
+    reopened = make_dock(again)
+    reopened.dialogs.opened.emit(reopened.files.open(tmp_path / "mine.msseg"))
+    reopened.train()
+    qtbot.waitUntil(lambda: reopened.session.has_answered, timeout=60_000)
+    np.testing.assert_array_equal(reopened.session.answers.locks.of(other), locked)
+    np.testing.assert_array_equal(reopened.session.prediction.data[where], locked[where] - 1)
+    reopened.session.stop()
+
+
+def test_what_had_no_answer_yet_is_not_locked(
+    viewer, make_dock, warnings, add_image, add_scribbles, workers
+):
+    """Of a large image the rest comes later: its zeros are no background."""
+    add_scribbles(viewer, add_image(viewer))
+    dock = make_dock(viewer)
+    dock.train()
+    workers[0].tile(MASK[:, :32])
+    dock.lock_panel.slice_button.click()
+    assert _locked(dock) is None
+    assert "no answer yet" in dock.progress_panel.status.text()
