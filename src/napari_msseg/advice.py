@@ -123,7 +123,7 @@ def advice(
     """
     sentences = (
         *_starved(score, names, 0),
-        *_doubts(score, names, previous),
+        *(words for words, _ in _doubts(score, names, previous)),
         *_starved(score, names, 1),
         *_hard(score, names),
         *_converged(score, recent),
@@ -140,13 +140,25 @@ def _starved(score: Scored, names: Mapping[int, str], count: int) -> Iterator[st
             yield f"Paint more of “{name}”: one stroke so far." if count else none
 
 
-def _doubts(score: Scored, names: Mapping[int, str], previous: Scored | None) -> Iterator[str]:
+def doubt(
+    score: Scored, names: Mapping[int, str], previous: Scored | None = None
+) -> tuple[str, tuple[int, ...]] | None:
+    """Return the question about the first doubtful stroke, and where that is; or None.
+
+    Parameters as of `advice`, which asks it where nothing matters more.
+    """
+    return next(_doubts(score, names, previous), None)
+
+
+def _doubts(
+    score: Scored, names: Mapping[int, str], previous: Scored | None
+) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Ask about strokes that the others contradict, unless that was asked before."""
     asked = set(_contradictions(previous)) if previous else set()
     for where, painted, predicted in _contradictions(score):
         if (where, painted, predicted) not in asked and {painted, predicted} <= names.keys():
             stroke = f"“{names[painted]}” at ({', '.join(map(str, where))})"
-            yield f"A stroke of {stroke} looks like “{names[predicted]}”: right?"
+            yield f"A stroke of {stroke} looks like “{names[predicted]}”: right?", where
 
 
 def _contradictions(score: Scored) -> Iterator[tuple[tuple[int, ...], int, int]]:

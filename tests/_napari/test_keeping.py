@@ -342,3 +342,36 @@ def test_strokes_on_other_pixels_in_the_same_layer_are_kept_for_those(dock, pain
     kept, older = _kept(dock), _kept(dock, Image(before))
     assert kept is not None
     assert kept.scribbles.indices.size > older.scribbles.indices.size
+
+
+def test_a_reset_can_be_taken_back_with_its_model(dock, qtbot, workers):
+    """Reset lies beside Stop."""
+    _click(qtbot, dock.train_panel.train_button)
+    workers[0].state(SessionState.TRAINING)
+    workers[0].tile(np.ones((32, 40), np.uint8))
+    _click(qtbot, dock.train_panel.reset_button)
+    prediction = dock.session.prediction
+    assert not prediction.data.any()
+    ask = workers[0].of(KeepModel)[-1]
+    order = [type(command).__name__ for command in workers[0].sent]
+    assert order.index("KeepModel") < order.index("StopSession")
+    with open(ask.path, "wb") as file:
+        file.write(b"the weights of before")
+    workers[0].say(ModelKept(session=ask.session, generation=1, path=ask.path))
+    _answer(qtbot, dock, "Bring them back")
+    assert prediction.data.all()
+    assert dock.session.has_answered
+    assert dock.session.answers.answered() == 1
+    _click(qtbot, dock.train_panel.train_button)
+    assert workers[0].start.model_path == ask.path
+
+
+def test_after_a_reset_train_begins_from_nothing_and_nothing_is_offered(dock, qtbot, workers):
+    _click(qtbot, dock.train_panel.train_button)
+    workers[0].state(SessionState.TRAINING)
+    workers[0].tile(np.ones((32, 40), np.uint8))
+    _click(qtbot, dock.train_panel.reset_button)
+    assert dock.offers.current.key == "reset"
+    _click(qtbot, dock.train_panel.train_button)
+    assert dock.offers.current is None
+    assert (workers[0].start.keep_model, workers[0].start.model_path) == (False, "")

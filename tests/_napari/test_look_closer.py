@@ -279,3 +279,25 @@ def test_new_strokes_are_compared_with_what_was_on_the_screen(dock, workers, pai
     paint(dock.session.scribbles, 2, row=25)
     quiet()
     assert "was right already" in dock.progress_panel.score.text()
+
+
+def test_a_doubtful_stroke_can_be_shown(dock, viewer, workers):
+    """It is named by its position, and a button goes there."""
+    workers[0].say(
+        HeldOutScored(
+            session=workers[0].start.session,
+            generation=1,
+            confusion=np.array([[90, 0], [0, 90]]),
+            log_loss=0.2,
+            n_pieces=np.array([4, 4]),
+            is_cut=np.array([False, False]),
+            positions=np.array([[28, 30]]),
+            painted=np.array([0]),
+            predicted=np.array([1]),
+        )
+    )
+    assert dock.offers.current.key == "doubt"
+    assert "looks like “Foreground”" in dock.offers.text.text()
+    next(b for b in dock.offers.buttons if "Show" in b.text()).click()
+    assert _centre(viewer) == (28, 30)
+    assert dock.offers.current is None

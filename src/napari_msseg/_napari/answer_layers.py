@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import numpy.typing as npt
 from napari.layers import Image, Labels
 from napari.layers.base import Layer
 from napari.utils.colormaps import DirectLabelColormap
@@ -19,6 +21,16 @@ from napari_msseg._napari.repaint import Repaint
 from napari_msseg.classes import BACKGROUND, ClassTable
 from napari_msseg.coverage import Coverage
 from napari_msseg.events import MapReady, PredictionReady
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What a prediction layer showed at some moment."""
+
+    layer: Labels
+    classes: npt.NDArray[np.uint8]
+    coverage: Coverage
+    generation: int
 
 
 class AnswerLayers:
@@ -109,6 +121,24 @@ class AnswerLayers:
         if where.any():
             self.prediction.data[where] = BACKGROUND
             layers.show(self.prediction)
+
+    def copy(self) -> Shown | None:
+        """Return what the prediction shows now, None where there is none."""
+        if self.prediction is None:
+            return None
+        coverage = deepcopy(self._coverage[self.prediction])
+        return Shown(self.prediction, np.array(self.prediction.data), coverage, self.generation)
+
+    def put_back(self, shown: Shown) -> None:
+        """Show what was shown at an earlier moment, but for what was locked since."""
+        there = self.prediction
+        if there is None or there is not shown.layer or shown.classes.shape != there.data.shape:
+            return
+        self._coverage[there] = shown.coverage
+        self.generation = shown.generation
+        there.data[...] = shown.classes
+        self._hold_locked()
+        layers.show(there)
 
     def clear(self) -> None:
         """Empty the prediction and the maps of the image."""

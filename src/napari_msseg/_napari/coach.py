@@ -7,7 +7,7 @@ from collections import deque
 from psygnal import Signal
 
 from napari_msseg._napari.live import LiveSession
-from napari_msseg.advice import STEADY, Agreement, advice, agreement
+from napari_msseg.advice import STEADY, Agreement, advice, agreement, doubt
 from napari_msseg.events import Event, HeldOutScored, SessionState
 from napari_msseg.scribbles import ScribbleSnapshot
 
@@ -22,6 +22,7 @@ class Coach:
 
     said = Signal(str)
     scored = Signal(HeldOutScored)
+    doubted = Signal(str, tuple)  # the question that was said, and where the stroke is
     agreed = Signal(float)  # share of the newest strokes that was right before they were painted
 
     def __init__(self, session: LiveSession) -> None:
@@ -55,6 +56,9 @@ class Coach:
         self.scored.emit(event)
         names = {c.class_: c.name for c in self._session.classes}
         words = advice(event, names, self._previous, tuple(self._recent))
+        question = doubt(event, names, self._previous)
         self._previous = event
         if self._session.state in (SessionState.TRAINING, SessionState.WAITING):
             self.said.emit(words)
+            if question is not None and question[0] == words:
+                self.doubted.emit(*question)

@@ -68,6 +68,24 @@ class SessionFiles:
         if path is not None:
             path.unlink(missing_ok=True)
 
+    def set_model_aside(self, image: Image) -> Path | None:
+        """Forget the model that is kept for an image, but for a copy; return where that will be."""
+        path = self._keeper.model_path(image)
+        aside = None if path is None else path.with_name(f"{path.stem}.before{path.suffix}")
+        if path is not None and aside is not None:
+            if self._session.has_model and image is self._session.image:
+                self._session.keep_model(str(aside))  # the worker hears of it before all else
+            elif path.is_file():
+                path.replace(aside)
+        self.forget_model(image)
+        return aside
+
+    def bring_back(self, image: Image, aside: Path | None) -> None:
+        """Let the next Train go on from a model that was set aside."""
+        if aside is not None and aside.is_file():
+            self._session.forget_model()
+            self._session.model_paths[image] = str(aside)
+
     def _follow(self, state: SessionState | None, message: str) -> None:
         if state is SessionState.TRAINING and not self._timer.isActive():
             self._timer.start()

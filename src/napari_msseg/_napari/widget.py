@@ -16,6 +16,7 @@ from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_msseg._napari import guard, layers
+from napari_msseg._napari.answer_layers import Shown
 from napari_msseg._napari.chores import Chores
 from napari_msseg._napari.class_intents import ClassIntents
 from napari_msseg._napari.coach import Coach
@@ -28,7 +29,7 @@ from napari_msseg._napari.lifetimes import Disconnect, End, weak
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.lock_intents import LockIntents
 from napari_msseg._napari.lock_panel import LockPanel
-from napari_msseg._napari.navigator import Navigator
+from napari_msseg._napari.navigator import SPOT_PIXELS, Navigator
 from napari_msseg._napari.object_panel import ObjectPanel
 from napari_msseg._napari.object_views import ObjectViews
 from napari_msseg._napari.offers import Offer, OfferPanel
@@ -194,6 +195,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.coach.scored.connect(progress.show_score)
         self.coach.agreed.connect(progress.show_agreement)
         self.coach.said.connect(self._advise)
+        self.coach.doubted.connect(self._offer_look)
         session.classes_changed.connect(self._show_classes)
         session.warned.connect(self._warn)
         session.failed.connect(self._warn)
@@ -263,6 +265,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self._warn("Press “New scribbles” and paint some background and some foreground.")
         else:
             self.progress_panel.clear()
+            self.offers.withdraw("reset")
             began = self._try(
                 lambda: self.session.train(
                     image,
@@ -305,11 +308,29 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
 
     def _reset(self) -> None:
         image = self.session.image or self.layer_panel.chosen_image()
-        if image is not None:
-            self.files.forget_model(image)
+        shown = self.session.answers.copy() if self.session.has_answered else None
+        aside = None if image is None else self.files.set_model_aside(image)
         self.session.reset()
         self.coach.forget()
         self.progress_panel.clear()
+        if image is None or shown is None:
+            return
+        self.offers.offer(
+            Offer(
+                key="reset",
+                text=f"Model and prediction of “{image.name}” were forgotten. Strokes stay.",
+                actions=(
+                    ("Bring them back", weak(self._bring_back, image, shown, aside)),
+                    ("Good", lambda: None),
+                ),
+                about=(image, shown.layer),
+            )
+        )
+
+    def _bring_back(self, image: Image, shown: Shown, aside: Path | None) -> None:
+        self.session.answers.put_back(shown)
+        self.files.bring_back(image, aside)
+        self.progress_panel.say("Back again: Train goes on from that model.")
 
     def _set_live(self, on: bool) -> None:
         self.session.set_live(on)
@@ -370,6 +391,26 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
                 about=(layer, scribbles),
             )
         )
+
+    def _offer_look(self, question: str, where: tuple[int, ...]) -> None:
+        """Offer to go to a stroke that the others contradict."""
+        image, scribbles = self.session.image, self.session.scribbles
+        if image is None or scribbles is None:
+            return
+        self.offers.offer(
+            Offer(
+                key="doubt",
+                text=question,
+                actions=(
+                    ("Show it", weak(self._look_at, image, (*self.session.frame, *where))),
+                    ("It is right", lambda: None),
+                ),
+                about=(image, scribbles),
+            )
+        )
+
+    def _look_at(self, image: Image, pixel: tuple[int, ...]) -> None:
+        layers.look_at(self.viewer, image, pixel, SPOT_PIXELS)
 
     def _move(self, source: Labels, target: Labels) -> None:
         guard.move_last_stroke(source, target)
