@@ -331,6 +331,22 @@ class User:
             row = rng.randrange(views.table.model.rowCount())
             views.table._choose(views.table.model.index(row, 0))
 
+    def lock_or_go_back(self) -> None:
+        """Lock or unlock something; keep a moment, or go to another one."""
+        lock, moments = self.dock.lock_panel, self.dock.moment_panel
+        self.rng.choice(
+            (
+                self.dock.locks.toggle_region,
+                self.dock.locks.toggle_region,
+                lock.object_button.click,
+                lock.slice_button.click,
+                lock.unlock_button.click,
+                moments.remember_button.click,
+                moments.back_button.click,
+                moments.forward_button.click,
+            )
+        )()
+
     def answer_an_offer(self) -> None:
         """Press a button of the offer that is shown."""
         if self.dock.offers.buttons:
@@ -361,6 +377,7 @@ ACTIONS: dict[Callable[[Any], None], float] = {
     User.add_image: 2,
     User.use_files: 4,
     User.count_objects: 5,
+    User.lock_or_go_back: 5,
     User.answer_an_offer: 6,
     User.reopen_dock: 0.5,
 }

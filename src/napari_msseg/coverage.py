@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from napari_msseg.tiling import Region
+Region = tuple[slice, ...]
 
 CELL = 32
 """Side of a cell along the last two axes: what is answered ends on its borders, or the image's."""
@@ -25,7 +25,7 @@ class Coverage:
         self._shape = shape
         self._sides = (*(1 for _ in shape[:-2]), *(CELL for _ in shape[-2:]))
         cells = (math.ceil(n / side) for n, side in zip(shape, self._sides, strict=True))
-        self._is_answered = np.zeros(tuple(cells), bool)
+        self.cells = np.zeros(tuple(cells), bool)
 
     def add(self, frame: tuple[int, ...], region: Region) -> None:
         """Note an answer for a part of a frame; of cells that it has a share of, nothing."""
@@ -34,12 +34,12 @@ class Coverage:
             slice(math.ceil(s.start / side), math.ceil(n / side) if s.stop >= n else s.stop // side)
             for s, side, n in zip(here, self._sides, self._shape, strict=True)
         )
-        self._is_answered[inner] = True
+        self.cells[inner] = True
 
     def clear(self) -> None:
         """Forget all of it."""
-        self._is_answered[...] = False
+        self.cells[...] = False
 
     def share(self, frame: tuple[int, ...] = ()) -> float:
         """Return the answered share of the cells of a frame, or of all: 0 … 1."""
-        return float(self._is_answered[frame].mean())
+        return float(self.cells[frame].mean())

@@ -17,7 +17,8 @@ from napari_msseg._napari import layers
 from napari_msseg._napari.colours import scribble_colours
 from napari_msseg.classes import ClassTable
 from napari_msseg.scribbles import MOST_LOCKED, ScribbleSnapshot
-from napari_msseg.tiling import Region
+
+Region = tuple[slice, ...]
 
 Index = Any
 """What chooses pixels of an array: a mask, or slices."""
@@ -37,6 +38,8 @@ class Locks:
 
     def __init__(self, viewer: Any, top_of: Callable[[Image], Layer]) -> None:
         self._viewer = viewer
+        self.version = 0
+        """Another one after every change."""
         self._top_of = top_of
         self._layers: WeakKeyDictionary[Image, Labels] = WeakKeyDictionary()
         self._samples: WeakKeyDictionary[Image, dict[layers.Frame, ScribbleSnapshot]]
@@ -177,5 +180,6 @@ class Locks:
 
     def _tell(self, image: Image, layer: Labels) -> None:
         self._samples.pop(image, None)
+        self.version += 1
         layers.show(layer)
         self.changed.emit(image)

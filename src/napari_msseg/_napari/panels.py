@@ -271,7 +271,7 @@ class ExportPanel(QGroupBox):  # type: ignore[misc]
     cancel_wanted = Signal()
 
     def __init__(self) -> None:
-        super().__init__("7 · Save")
+        super().__init__("8 · Save")
         self.export_button = _button(
             "Save mask…",
             "Write the prediction as TIFF or NIfTI, exactly over its image",

@@ -29,6 +29,7 @@ from napari_msseg._napari.lifetimes import Disconnect, End, weak
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.lock_intents import LockIntents
 from napari_msseg._napari.lock_panel import LockPanel
+from napari_msseg._napari.moment_panel import MomentPanel
 from napari_msseg._napari.navigator import SPOT_PIXELS, Navigator
 from napari_msseg._napari.object_panel import ObjectPanel
 from napari_msseg._napari.object_views import ObjectViews
@@ -37,6 +38,7 @@ from napari_msseg._napari.panels import ExportPanel, LayerPanel, LookPanel, Trai
 from napari_msseg._napari.progress_panel import ProgressPanel
 from napari_msseg._napari.quiet import quieten
 from napari_msseg._napari.session_files import SessionFiles
+from napari_msseg._napari.time_machine import TimeMachine
 from napari_msseg.classes import ClassTable
 from napari_msseg.commands import WorkerReady
 from napari_msseg.errors import InputError
@@ -83,6 +85,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.look_panel = LookPanel()
         self.object_panel = ObjectPanel()
         self.lock_panel = LockPanel()
+        self.moment_panel = MomentPanel()
         self.export_panel = ExportPanel()
         # No callback below may hold the dock itself: it must go when napari lets go of it.
         locks = session.answers.locks
@@ -91,6 +94,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.dialogs = FileDialogs(session, self.files, panel, self.settings.folder)
         self.objects = ObjectViews(session, self.object_panel)
         self.locks = LockIntents(session, self.lock_panel, self.objects.chosen)
+        self.time_machine = TimeMachine(session, self.keeper, self.moment_panel)
         self.chores = Chores(session, self.keeper, panel, self.export_panel)
         self.guard = StrokeGuard(napari_viewer)
         self.navigator = Navigator(session)
@@ -118,6 +122,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self.keys.release,
             self.objects.close,
             self.chores.close,
+            self.time_machine.close,
             session.close,
         )
         weakref.finalize(self, end)
@@ -135,6 +140,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self.look_panel,
             self.object_panel,
             self.lock_panel,
+            self.moment_panel,
             self.export_panel,
         ):
             column.addWidget(panel)
@@ -212,6 +218,8 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.objects.warned.connect(self._warn)
         self.objects.save_wanted.connect(self.dialogs.save_table)
         self.locks.said.connect(progress.say)
+        self.time_machine.said.connect(progress.say)
+        self.time_machine.warned.connect(self._warn)
         self.session.answers.locks.changed.connect(self.keeper.keep_locks)
         self.chores.said.connect(progress.say)
         self.chores.warned.connect(self._warn)
@@ -308,6 +316,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
 
     def _reset(self) -> None:
         image = self.session.image or self.layer_panel.chosen_image()
+        self.time_machine.remember()
         shown = self.session.answers.copy() if self.session.has_answered else None
         aside = None if image is None else self.files.set_model_aside(image)
         self.session.reset()
