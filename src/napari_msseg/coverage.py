@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 Region = tuple[slice, ...]
 
@@ -39,6 +40,12 @@ class Coverage:
     def clear(self) -> None:
         """Forget all of it."""
         self.cells[...] = False
+
+    def pixels(self, plane: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+        """Return which pixels (Y, X) of a slice have been answered."""
+        wide = self.cells[plane].repeat(CELL, axis=0).repeat(CELL, axis=1)
+        answered: npt.NDArray[np.bool_] = wide[: self._shape[-2], : self._shape[-1]]
+        return answered
 
     def share(self, frame: tuple[int, ...] = ()) -> float:
         """Return the answered share of the cells of a frame, or of all: 0 … 1."""

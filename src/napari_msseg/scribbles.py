@@ -22,6 +22,8 @@ WORD = 8
 """Bytes of the largest integer."""
 MOST_LOCKED = 1000
 """Locked pixels of a class that count as labels."""
+CELL, CELLS = 256, 16
+"""They come from so many parts of a class, each of so many pixels a side, in one slice."""
 MAX_CLASSES = 254
 """Labels live in uint8 and 0 is taken."""
 
@@ -118,11 +120,24 @@ class ScribbleSnapshot:
         )
 
     def thinned(self, most: int) -> ScribbleSnapshot:
-        """Return at most so many pixels of each class, evenly spread: always the same ones."""
+        """Return at most so many pixels of each class, always the same ones.
+
+        From at most `CELLS` parts of the image, evenly spread over those that there are: who learns
+        from them need not look at all of a large image.
+        """
+        positions = np.unravel_index(self.indices, self.shape)
+        sides = [1 if len(self.shape) > 2 and axis < len(self.shape) - 2 else CELL
+                 for axis in range(len(self.shape))]  # fmt: skip
+        counts = [-(-n // side) for n, side in zip(self.shape, sides, strict=True)]
+        where = [p // side for p, side in zip(positions, sides, strict=True)]
+        cells = np.ravel_multi_index(where, counts) if len(self.indices) else self.indices
         which = np.zeros(len(self.indices), bool)
         for class_ in np.unique(self.classes):
             of_class = np.flatnonzero(self.classes == class_)
-            which[of_class[:: -(-len(of_class) // most)]] = True
+            present = np.unique(cells[of_class])
+            chosen = present[:: -(-len(present) // CELLS)]
+            here = of_class[np.isin(cells[of_class], chosen)]
+            which[here[:: -(-len(here) // most)]] = True
         return self.kept(which)
 
     def with_locked(self, accepted: ScribbleSnapshot) -> ScribbleSnapshot:

@@ -70,7 +70,7 @@ def test_a_folder_is_segmented_with_the_model_of_now(dock, workers, command, fol
     model = _keep(workers[0]).path
     ((name, *rest),) = started
     assert name == "predict"
-    assert rest == [model, str(folders / "images"), "-o", str(folders / "masks"), "--skip-done"]
+    assert rest == [model, str(folders / "images"), "-o", str(folders / "masks")]
     shown = []
     dock.chores.command.said.connect(lambda _: shown.append(dock.export_panel.chore.text()))
     start(started[0])
@@ -101,6 +101,21 @@ def test_what_runs_can_be_cancelled(dock, workers, command, folders, qtbot):
     qtbot.waitUntil(lambda: not dock.chores.command.is_running, timeout=10_000)
     assert "Stopped" in _status(dock)
     assert not dock.export_panel.cancel_button.isVisibleTo(dock)
+
+
+def test_only_what_was_interrupted_is_gone_on_with(dock, workers, command, folders, qtbot):
+    """Else the masks of an older model would be taken for those of this one."""
+    started = []
+    start = dock.chores.command.start
+    dock.chores.command.start = lambda arguments: (started.append(arguments), start(arguments))
+    for script in (SAY.format(lines=[], code=0), SAY.format(lines=[], code=130), WAIT):
+        command(script)
+        dock.export_panel.apply_button.click()
+        _keep(workers[0])
+        if script != WAIT:
+            qtbot.waitUntil(lambda: not dock.chores.command.is_running, timeout=10_000)
+    dock.chores.close()
+    assert ["--skip-done" in arguments for arguments in started] == [False, False, True]
 
 
 def test_what_runs_ends_with_the_dock(dock, workers, command, folders, qtbot):

@@ -363,7 +363,8 @@ def test_a_reset_can_be_taken_back_with_its_model(dock, qtbot, workers):
     assert dock.session.has_answered
     assert dock.session.answers.answered() == 1
     _click(qtbot, dock.train_panel.train_button)
-    assert workers[0].start.model_path == ask.path
+    with open(workers[0].start.model_path, "rb") as file:
+        assert file.read() == b"the weights of before"
 
 
 def test_after_a_reset_train_begins_from_nothing_and_nothing_is_offered(dock, qtbot, workers):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtCore import QCoreApplication, QEvent
 
 from napari_msseg._napari import layers
 from napari_msseg._napari import live as live_module
+from napari_msseg._napari.widget import ScribbleWidget
 from napari_msseg.commands import SubmitScribbles
 from napari_msseg.engine.client import WorkerClient
 from napari_msseg.events import SessionState, SpotsFound
@@ -241,3 +243,73 @@ def test_what_had_no_answer_yet_is_not_locked(
     dock.lock_panel.slice_button.click()
     assert _locked(dock) is None
     assert "no answer yet" in dock.progress_panel.status.text()
+
+
+def test_a_dock_that_is_opened_again_takes_up_what_is_locked(
+    viewer, workers, make_dock, add_image, add_scribbles, warnings
+):
+    """Its outlines are still there: training must not change what is within."""
+    add_scribbles(viewer, add_image(viewer))
+    first = ScribbleWidget(viewer)
+    first.train()
+    workers[0].tile(MASK)
+    first.locks.lock_slice()
+    locked = _locked(first).copy()
+    first.close()
+    first.deleteLater()
+    QCoreApplication.sendPostedEvents(first, QEvent.Type.DeferredDelete.value)
+    again = make_dock(viewer)
+    again.train()
+    np.testing.assert_array_equal(_locked(again), locked)
+    kept = again.keeper.autosave.find(fingerprint(again.session.image.data))
+    np.testing.assert_array_equal(kept.locked.labels(), locked)
+    assert len([x for x in viewer.layers if layers.role_of(x) == "locks"]) == 1
+
+
+def test_after_reset_there_is_nothing_to_lock(dock, viewer):
+    dock.train_panel.reset_button.click()
+    _press_l(dock, viewer, 30, 30)
+    assert "nothing to lock" in dock.progress_panel.status.text()
+    assert _locked(dock) is None
+
+
+def test_a_region_ends_where_there_was_no_answer_yet(
+    viewer, make_dock, warnings, add_image, add_scribbles, workers
+):
+    add_scribbles(viewer, add_image(viewer))
+    dock = make_dock(viewer)
+    dock.train()
+    workers[0].tile(MASK[:, :32])
+    _press_l(dock, viewer, 30, 10)
+    assert (_locked(dock)[:, 32:] == 0).all()
+    _press_l(dock, viewer, 30, 36)
+    assert "no answer yet" in dock.progress_panel.status.text()
+
+
+def test_a_frame_that_is_not_trained_on_is_not_locked(
+    viewer, make_dock, warnings, add_image, add_scribbles, workers
+):
+    image = add_image(viewer, (2, 3, 32, 40), name="film")
+    scribbles = add_scribbles(viewer, image)
+    scribbles.data[0, 1, 4, :9], scribbles.data[0, 1, 8, :9] = 1, 2
+    dock = make_dock(viewer)
+    viewer.dims.set_current_step(0, 0)
+    dock.session.train(image, scribbles, frame=(0,))
+    workers[0].tile(np.stack([MASK] * 3))
+    viewer.dims.set_current_step(0, 1)
+    dock.lock_panel.slice_button.click()
+    assert "Another frame" in dock.progress_panel.status.text()
+    assert _locked(dock) is None
+
+
+def test_a_view_that_is_rolled_locks_nothing(
+    viewer, make_dock, warnings, add_image, add_scribbles, workers
+):
+    add_scribbles(viewer, add_image(viewer, (4, 32, 40)))
+    dock = make_dock(viewer)
+    dock.train()
+    workers[0].tile(np.stack([MASK] * 4))
+    viewer.dims.roll()
+    dock.lock_panel.slice_button.click()
+    assert "roll the view back" in dock.progress_panel.status.text()
+    assert _locked(dock) is None

@@ -256,3 +256,32 @@ def test_an_object_that_is_gone_is_not_selected(table):
     table.select(2)
     table.show_objects(_measured([1]))
     assert table.view.selectionModel().selectedRows() == []
+
+
+def test_a_table_that_was_closed_can_be_opened_again(dock):
+    dock.object_panel.table_button.click()
+    from qtpy import sip  # what the × of a dock does in the end
+
+    sip.delete(dock.objects.table)
+    dock.object_panel.table_button.click()
+    assert dock.objects.table.model.rowCount() == 2
+    dock.objects.table.close()
+
+
+def test_a_table_is_that_of_its_image(dock, viewer, workers, add_image, add_scribbles, finders):
+    other = add_image(viewer, (20, 24), name="other")
+    dock.session.train(other, add_scribbles(viewer, other))
+    assert dock.objects.found is None
+    assert not dock.object_panel.save_button.isEnabled()
+
+
+def test_objects_go_with_the_prediction_at_a_reset(dock):
+    dock.train_panel.reset_button.click()
+    _let_it_look(dock)
+    assert dock.object_panel.count.text() == "0 objects"
+
+
+def test_intensities_are_those_of_the_pixels_of_now(dock, finders, workers):
+    dock.session.image.data = np.full((32, 40), 7, np.uint8)
+    _let_it_look(dock)
+    assert set(dock.objects.found.columns["mean_0"]) == {7}

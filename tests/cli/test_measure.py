@@ -154,3 +154,9 @@ def test_a_missing_or_other_image_is_refused(invoke, save, refuses, tmp_path):
         tell(invoke("measure", mask, other, "-o", tmp_path / "t.csv"))
     with refuses("named twice") as tell:
         tell(invoke("measure", mask, "-o", mask))
+
+
+def test_numbered_objects_are_not_taken_for_classes(invoke, save, refuses, tmp_path):
+    mask = save(tmp_path / "m.tif", two().astype(np.uint16) * 300)
+    with refuses("--numbered") as tell:
+        tell(invoke("measure", mask, "-o", tmp_path / "t.csv"))

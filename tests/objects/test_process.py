@@ -90,3 +90,10 @@ def test_a_question_that_cannot_be_answered_is_not_the_end(conversation):
     failed = conversation(asked(MASK, image=nowhere))
     assert isinstance(failed, ObjectsFailed)
     assert isinstance(conversation(asked(MASK, number=2)), ObjectsFound | ObjectsFailed)
+
+
+def test_the_number_of_an_object_that_is_gone_is_not_given_again():
+    finder = ObjectFinder()
+    one, two, other = [[1, 0, 0, 0, 0]], [[1, 0, 1, 0, 0]], [[1, 0, 0, 0, 1]]
+    found = [finder.answer(asked(m, goes_on=True)).numbers.max() for m in (two, one, other)]
+    assert found == [2, 1, 3]

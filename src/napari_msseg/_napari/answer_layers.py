@@ -12,6 +12,7 @@ import numpy.typing as npt
 from napari.layers import Image, Labels
 from napari.layers.base import Layer
 from napari.utils.colormaps import DirectLabelColormap
+from psygnal import Signal
 
 from napari_msseg._napari import layers
 from napari_msseg._napari.colours import prediction_colours, scribble_colours
@@ -36,11 +37,15 @@ class Shown:
 class AnswerLayers:
     """Writes answers to the layers of one image, and keeps those of all others.
 
+    `written` tells whenever the prediction may have changed.
+
     Parameters
     ----------
     viewer : ViewerModel
     repaint : Repaint
     """
+
+    written = Signal()
 
     def __init__(self, viewer: Any, repaint: Repaint) -> None:
         self._viewer = viewer
@@ -62,6 +67,7 @@ class AnswerLayers:
     def prepare(self, image: Image, frame: layers.Frame, classes: ClassTable) -> None:
         """Use the prediction layer of an image, or make one below the scribbles."""
         self.image, self.frame, self.generation = image, frame, -1
+        self.locks.adopt(image)
         self._repaint.forget()
         known = self._predictions.get(image)
         if known is not None and known.data.shape == layers.spatial_shape(image):
@@ -83,11 +89,17 @@ class AnswerLayers:
         held = self.locks.held(self.image, self.frame, tile.region, tile.classes)
         if layers.write_tile(self.prediction, replace(tile, classes=held), self.frame):
             self._repaint.soon(self.prediction)
+        self.written.emit()
         return True
 
     def answered(self, frame: layers.Frame = ()) -> float:
         """Return for which share of the image, or of a frame of it, there has been an answer."""
         return 0.0 if self.prediction is None else self._coverage[self.prediction].share(frame)
+
+    def answered_pixels(self, frame: layers.Frame, plane: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+        """Return which pixels (Y, X) of a slice of a frame have had an answer."""
+        assert self.prediction is not None
+        return self._coverage[self.prediction].pixels((*frame, *plane))
 
     def write_map(self, tile: MapReady, classes: ClassTable) -> None:
         """Write a part of a map, if that is wanted."""
@@ -121,6 +133,7 @@ class AnswerLayers:
         if where.any():
             self.prediction.data[where] = BACKGROUND
             layers.show(self.prediction)
+            self.written.emit()
 
     def copy(self) -> Shown | None:
         """Return what the prediction shows now, None where there is none."""
@@ -139,9 +152,11 @@ class AnswerLayers:
         there.data[...] = shown.classes
         self._hold_locked()
         layers.show(there)
+        self.written.emit()
 
     def clear(self) -> None:
         """Empty the prediction and the maps of the image."""
+        self.generation = -1
         if self.prediction is not None:
             self._coverage[self.prediction].clear()
             self.prediction.data[...] = 0
@@ -150,11 +165,13 @@ class AnswerLayers:
         if self.image is not None:
             for layer in self.maps.clear(self.image):
                 layers.show(layer)
+        self.written.emit()
 
     def _show_locked(self, image: Image) -> None:
         if image is self.image and self.prediction is not None:
             self._hold_locked()
             self._repaint.soon(self.prediction)
+            self.written.emit()
 
     def _hold_locked(self) -> None:
         """Show what is locked in a prediction that knows nothing of it yet."""

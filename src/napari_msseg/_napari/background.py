@@ -44,7 +44,7 @@ class BackgroundCommand:
     def cancel(self) -> None:
         """Ask it to end: what it has written by then is whole."""
         if self._process is not None:
-            self._process.terminate()
+            _end(self._process)
 
     def close(self) -> None:
         """End it, tell nobody. Idempotent."""
@@ -53,7 +53,7 @@ class BackgroundCommand:
             return
         process.readyReadStandardError.disconnect(self._read)
         process.finished.disconnect(self._finish)
-        process.terminate()
+        _end(process)
         if not process.waitForFinished(STOP_MS):
             process.kill()
             process.waitForFinished(STOP_MS)
@@ -69,3 +69,11 @@ class BackgroundCommand:
         self._read()
         self._process = None
         self.ended.emit(code if status == QProcess.ExitStatus.NormalExit else -1)
+
+
+def _end(process: QProcess) -> None:
+    """Ask a process to end; on Windows, where it would not hear, end it: its files are whole."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        process.terminate()

@@ -54,6 +54,7 @@ class Chores:
         self._images = self._done = 0
         self._errors: list[str] = []
         self._outcome = ""
+        self._places = self._interrupted = ("", "")
         buttons.apply_wanted.connect(self.apply)
         buttons.record_wanted.connect(self.record)
         buttons.cancel_wanted.connect(self.command.cancel)
@@ -85,14 +86,12 @@ class Chores:
             self.warned.emit("Masks are named as their images: choose another folder for them")
             return
         model = str(Path(self._folder.name) / "model.safetensors")
-        self._waiting = (
-            model,
-            lambda: self._begin(
-                ["predict", model, source, "-o", target, "--skip-done"],
-                len(images),
-                f"the masks are in {target}",
-            ),
-        )
+        # what is there may be of an older model, unless it was this one that was interrupted
+        goes_on = ["--skip-done"] if self._interrupted == (source, target) else []
+        arguments = ["predict", model, source, "-o", target, *goes_on]
+        outcome = f"the masks are in {target}"
+        self._places = source, target
+        self._waiting = model, lambda: self._begin(arguments, len(images), outcome)
         self._session.keep_model(model)
 
     def record(self) -> None:
@@ -101,13 +100,17 @@ class Chores:
         if image is None or scribbles is None:
             self.warned.emit("There is nothing to record yet: press “New scribbles” and paint.")
             return
+        if image.ndim > 3 or self._panel.channels.chosen or self._panel.slices_are_frames:
+            self.warned.emit("A record is of one image or volume: not of frames or several layers")
+            return
         path = str(image.source.path or "")
         if not Path(path).is_file():
             self.warned.emit(f"“{image.name}” came from no file: save it, and open that.")
             return
         try:
             snapshot = layers.take_snapshot(scribbles, image, 0)
-            snapshot.require_trainable()
+            locked = self._session.answers.locks.snapshot(image)
+            (snapshot if locked is None else snapshot.with_locked(locked)).require_trainable()
             strokes = Path(self._folder.name) / "strokes.msseg"
             write_session(strokes, self._keeper.saved(image, snapshot))
         except InputError as error:
@@ -153,10 +156,13 @@ class Chores:
 
     def _conclude(self, code: int) -> None:
         self._buttons.show_chore("")
+        is_stopped = code in (INTERRUPTED, -1) and not self._errors
+        self._interrupted = self._places if is_stopped else ("", "")
         if code == 0:
             self.said.emit(f"Done: {self._outcome}")
-        elif code in (INTERRUPTED, -1) and not self._errors:
-            self.said.emit("Stopped: what is finished stays, and the same again goes on.")
+        elif is_stopped:
+            again = "; the same folders again, and it goes on" if self._images > 1 else ""
+            self.said.emit(f"Stopped: what is finished stays{again}.")
         else:
             first = self._errors[0] if self._errors else f"exit code {code}"
             more = f" (and {len(self._errors) - 2} more)" if len(self._errors) > 2 else ""

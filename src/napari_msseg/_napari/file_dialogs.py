@@ -91,14 +91,13 @@ class FileDialogs:
             self._say_saved(path)
             self._say_gaps(image)
 
-    def save_table(self, table: Measurements) -> None:
-        """Ask for a file and write the table of objects to it."""
-        image = self._session.image
-        name = self._suggested(f"{'' if image is None else image.name}_objects.csv")
+    def save_table(self, table: Measurements, image: str) -> None:
+        """Ask for a file and write the table of objects of an image to it."""
+        name = self._suggested(f"{image}_objects.csv")
         window = self._panel.window()
         path, _ = QFileDialog.getSaveFileName(window, "Save table", name, TABLE_TYPES)
         path = f"{path}.csv" if path and not Path(path).suffix else path
-        about = {} if image is None else {"image": image.name}
+        about = {"image": image}
         if path and self._try(lambda: write_csv(Path(path), [(about, table)])):
             self._say_saved(path)
 

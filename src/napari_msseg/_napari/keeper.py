@@ -71,7 +71,9 @@ class Keeper:
         self._quiet.timeout.connect(self._keep_changed)
 
     def close(self) -> None:
-        """Write what waits, and let go of all layers."""
+        """Write what waits, tell nobody any more, and let go of all layers."""
+        for signal in (self.painted, self.found, self.failed):
+            signal.disconnect()  # whoever listened may be half gone, and strokes must be kept
         self._keep_changed()
         self._quiet.stop()
         self.stay_with(())
@@ -253,6 +255,12 @@ class Keeper:
             if owner() is image and self._kept.pop(scribbles, None) is not None:
                 self.keep(scribbles)
 
+    def _has_locks_of(self, image: Image, saved: SavedSession) -> bool:
+        locked = self._locked(image)
+        if locked is None or saved.locked is None:
+            return locked is saved.locked
+        return locked.same_strokes(saved.locked)
+
     def _tell(self, image: Image) -> None:
         saved = self.autosave.find(self._fingerprints[image])
         if saved is None or not saved.scribbles.indices.size:
@@ -261,7 +269,7 @@ class Keeper:
         scribbles = None if reference is None else reference()
         if scribbles is not None and layers.fits(scribbles, image):
             here = layers.take_snapshot(scribbles, image, 0)
-            if here.same_strokes(saved.scribbles):
+            if here.same_strokes(saved.scribbles) and self._has_locks_of(image, saved):
                 return
         self._unclaimed[image] = True
         self.found.emit(image, saved)

@@ -20,6 +20,15 @@ class End:
         self._stack.close()
 
 
+def is_alive(widget: Any) -> bool:
+    """Whether Qt has not deleted a widget under us."""
+    try:
+        widget.objectName()
+    except RuntimeError:
+        return False
+    return True
+
+
 def weak(method: Any, *arguments: Any) -> Any:
     """Return a call of a method that does not keep its owner alive."""
     reference = weakref.WeakMethod(method)

@@ -14,6 +14,9 @@ from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.lock_panel import LockPanel
 
 NOTHING = "Press Train first: there is nothing to lock yet."
+WAIT = "Wait a little: there was no answer yet."
+ELSEWHERE = "Another frame is trained on: press Train here, or go back to it."
+TURNED = "Lock along the last two axes: roll the view back."
 
 
 class LockIntents:
@@ -44,19 +47,26 @@ class LockIntents:
 
     def toggle_region(self) -> None:
         """Lock what is of one class under the mouse, or unlock it."""
-        there = self._there()
-        if there is None:
+        session, predicted = self._session, self._there()
+        if predicted is None:
             return
-        session, predicted = self._session, there
-        image, frame = session.image, session.frame
-        pixel = self._pixel_under_mouse(image)
+        pixel = self._pixel_under_mouse(session.image)
         if pixel is None:
             self.said.emit("The mouse is not over the image, or it is seen from outside (3D).")
             return
-        inside = pixel[len(frame) :]
-        locks = session.answers.locks
-        is_locked = locks.toggle_region(image, frame, inside, predicted, session.classes)
-        self._say("this region", is_locked)
+        inside = pixel[len(session.frame) :]
+        locks, answers = session.answers.locks, session.answers
+        locked = locks.of(session.image)
+        if locked is not None and locked[pixel]:
+            locks.unlock_region(session.image, session.frame, inside)
+            self._say("this region", False)
+            return
+        known = answers.answered_pixels(session.frame, inside[:-2])
+        if not known[inside[-2:]]:
+            self.said.emit(WAIT)
+            return
+        locks.lock_region(session.image, session.frame, inside, predicted, known, session.classes)
+        self._say("this region", True)
 
     def lock_object(self) -> None:
         """Lock the chosen object."""
@@ -76,14 +86,14 @@ class LockIntents:
             return
         where = self._slice()
         if self._session.answers.answered((*self._session.frame, *where)) < 1:
-            self.said.emit("Wait a little: parts of it had no answer yet.")
+            self.said.emit(WAIT)
             return
         self._lock(where, predicted, "all that is on the screen")
 
     def unlock_slice(self) -> None:
         """Unlock the image, or the slice of a volume on the screen."""
         session = self._session
-        if session.image is not None:
+        if session.image is not None and self._is_on_screen():
             session.answers.locks.unlock(session.image, session.frame, self._slice())
             self._say("this slice", False)
 
@@ -99,8 +109,22 @@ class LockIntents:
         if session.image is None or session.prediction is None or not session.has_answered:
             self.said.emit(NOTHING)
             return None
+        if not self._is_on_screen():
+            return None
         predicted: npt.NDArray[np.uint8] = session.prediction.data[session.frame]
         return predicted
+
+    def _is_on_screen(self) -> bool:
+        """Whether the trained frame is what is seen, as it lies; say so where not."""
+        session = self._session
+        dims, image, frame = session.viewer.dims, session.image, session.frame
+        if layers.step_of(session.viewer, image)[: len(frame)] != frame:
+            self.said.emit(ELSEWHERE)
+            return False
+        if dims.ndisplay == 2 and tuple(dims.displayed) != (dims.ndim - 2, dims.ndim - 1):
+            self.said.emit(TURNED)
+            return False
+        return True
 
     def _slice(self) -> Any:
         """Return what chooses the slice on the screen: all of a 2D image, or of a 3D view."""

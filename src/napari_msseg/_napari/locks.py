@@ -20,6 +20,8 @@ from napari_msseg.scribbles import MOST_LOCKED, ScribbleSnapshot
 
 Region = tuple[slice, ...]
 
+NOBODY = 255
+"""No class, where nothing was answered."""
 Index = Any
 """What chooses pixels of an array: a mask, or slices."""
 
@@ -44,11 +46,15 @@ class Locks:
         self._layers: WeakKeyDictionary[Image, Labels] = WeakKeyDictionary()
         self._samples: WeakKeyDictionary[Image, dict[layers.Frame, ScribbleSnapshot]]
         self._samples = WeakKeyDictionary()
+        self._kept: WeakKeyDictionary[Image, ScribbleSnapshot] = WeakKeyDictionary()
 
     def of(self, image: Image | None) -> npt.NDArray[np.uint8] | None:
         """Return class + 1 where an image is locked, 0 elsewhere; None: nowhere."""
         layer = None if image is None else self._layers.get(image)
-        return None if layer is None else layer.data
+        if image is None or layer is None or layer.data.shape != layers.spatial_shape(image):
+            return None
+        locked: npt.NDArray[np.uint8] = layer.data
+        return locked
 
     # ------------------------------------------------------------------ locking
 
@@ -83,33 +89,39 @@ class Locks:
             layer.data[frame][where] = 0
             self._tell(image, layer)
 
-    def toggle_region(
+    def lock_region(
         self,
         image: Image,
         frame: layers.Frame,
         pixel: tuple[int, ...],
         predicted: npt.NDArray[np.uint8],
+        known: npt.NDArray[np.bool_],
         classes: ClassTable,
-    ) -> bool:
-        """Lock what is of one class around a pixel, in its slice; unlock it where it is locked.
+    ) -> None:
+        """Lock what is of one class around a pixel, in its slice.
 
-        Returns
-        -------
-        bool
-            Whether it is locked now.
+        Parameters
+        ----------
+        image, frame, predicted, classes
+            As of `lock`.
+        pixel : tuple of int
+            Of the frame.
+        known : ndarray of bool, shape (Y, X)
+            Where the slice has been answered: the rest stays open.
         """
-        plane = pixel[:-2]
-        known = self.of(image)
-        locked = known is not None and bool(known[frame][pixel])
-        shown = known[frame][plane] if known is not None and locked else predicted[plane]
-        region = flood(shown, pixel[-2:], connectivity=1)
+        plane = predicted[pixel[:-2]]
         where = np.zeros(predicted.shape, bool)
-        where[plane] = region
-        if locked:
+        where[pixel[:-2]] = flood(np.where(known, plane, NOBODY), pixel[-2:], connectivity=1)
+        self.lock(image, frame, where, predicted, classes)
+
+    def unlock_region(self, image: Image, frame: layers.Frame, pixel: tuple[int, ...]) -> None:
+        """Unlock what is locked as one class around a pixel, in its slice."""
+        known = self.of(image)
+        if known is not None:
+            here = known[frame]
+            where = np.zeros(here.shape, bool)
+            where[pixel[:-2]] = flood(here[pixel[:-2]], pixel[-2:], connectivity=1)
             self.unlock(image, frame, where)
-        else:
-            self.lock(image, frame, where, predicted, classes)
-        return not locked
 
     def forget_class(self, image: Image | None, class_: int) -> None:
         """Unlock what is of a class that was taken away."""
@@ -141,7 +153,7 @@ class Locks:
         if known is None:
             return snapshot
         samples = self._samples.setdefault(image, {})
-        if frame not in samples:  # to look through a volume takes longer than a stroke should
+        if frame not in samples:
             samples[frame] = ScribbleSnapshot.from_labels(known[frame]).thinned(MOST_LOCKED)
         return snapshot.with_locked(samples[frame])
 
@@ -150,13 +162,27 @@ class Locks:
     def snapshot(self, image: Image) -> ScribbleSnapshot | None:
         """Return all that is locked of an image, None where nothing is."""
         known = self.of(image)
-        return None if known is None or not known.any() else ScribbleSnapshot.from_labels(known)
+        if known is None:
+            return None
+        if image not in self._kept:  # to look through a volume takes longer than a stroke should
+            self._kept[image] = ScribbleSnapshot.from_labels(known)
+        kept = self._kept[image]
+        return kept if kept.indices.size else None
 
     def restore(self, image: Image, kept: ScribbleSnapshot, classes: ClassTable) -> None:
         """Lock what was locked when an image was kept."""
         layer = self._layer(image, classes)
         layer.data[...] = kept.labels()
         self._tell(image, layer)
+
+    def adopt(self, image: Image) -> None:
+        """Take up a layer of locks that the dock before left over an image."""
+        if image in self._layers:
+            return
+        for layer in self._viewer.layers:
+            ours = layers.role_of(layer) == "locks" and layer not in self._layers.values()
+            if ours and layer.name == f"{image.name} locked" and layers.fits(layer, image):
+                self._layers[image] = layer
 
     def recolour(self, classes: ClassTable) -> None:
         """Give outlines the colours of a class table."""
@@ -169,6 +195,7 @@ class Locks:
             if layer is removed:
                 del self._layers[image]
                 self._samples.pop(image, None)
+                self._kept.pop(image, None)
                 self.changed.emit(image)
 
     def _layer(self, image: Image, classes: ClassTable) -> Labels:
@@ -180,6 +207,7 @@ class Locks:
 
     def _tell(self, image: Image, layer: Labels) -> None:
         self._samples.pop(image, None)
+        self._kept.pop(image, None)
         self.version += 1
         layers.show(layer)
         self.changed.emit(image)

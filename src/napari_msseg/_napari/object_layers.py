@@ -72,7 +72,7 @@ class ObjectLayers:
         self._quiet.setSingleShot(True)
         self._quiet.setInterval(QUIET_MS)
         self._quiet.timeout.connect(self._ask)
-        session.predicted.connect(self.look)
+        session.answers.written.connect(self.look)
         session.viewer.layers.events.removed.connect(self._layer_removed)
 
     def close(self) -> None:
@@ -152,12 +152,18 @@ class ObjectLayers:
         if self._known_image == (ref(image), frame):
             return None
         self._known_image = ref(image), frame
+        image.events.data.connect(self._forget_pixels)  # once: napari knows who is connected
         self._unshare()
         if layers.is_lazy(image):
             return NO_IMAGE
         shared = share(layers.volume_of(image, frame))
         self._shared = shared.path
         return shared
+
+    def _forget_pixels(self, event: Any) -> None:
+        """Another array was put into a layer."""
+        self._known_image = None
+        self.look()
 
     def _unshare(self) -> None:
         if self._shared:

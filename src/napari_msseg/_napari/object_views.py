@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import numpy.typing as npt
 from psygnal import Signal
 
 from napari_msseg._napari import layers
+from napari_msseg._napari.lifetimes import is_alive
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.object_layers import ObjectLayers
 from napari_msseg._napari.object_panel import ObjectPanel
@@ -31,7 +33,7 @@ class ObjectViews:
 
     said = Signal(str)
     warned = Signal(str)
-    save_wanted = Signal(Measurements)
+    save_wanted = Signal(Measurements, str)  # and the name of its image
 
     def __init__(self, session: LiveSession, panel: ObjectPanel) -> None:
         self._session = session
@@ -41,6 +43,9 @@ class ObjectViews:
         self._dock: Any = None
         self.found: Measurements | None = None
         self._selected = 0
+        self._name = ""
+        self._image: Any = lambda: None  # a weak reference
+        session.state_changed.connect(self._follow)
         panel.toggled_objects.connect(self._toggle)
         panel.changed.connect(self.layers.configure)
         panel.table_wanted.connect(self.show_table)
@@ -64,6 +69,8 @@ class ObjectViews:
 
     def show_table(self) -> None:
         """Open the table below the canvas, or bring it to the front."""
+        if self.table is not None and not is_alive(self.table):
+            self.table = self._dock = None  # its dock was closed with its ×
         if self.table is None:
             self.table = ObjectTable()
             self.table.chosen.connect(self._go_to)
@@ -84,11 +91,22 @@ class ObjectViews:
         self._panel.show_count(None if not on or self.found is None else len(self.found))
 
     def _show(self, table: Measurements) -> None:
-        self.found = table
+        image = self._session.image
+        self.found, self._name = table, "" if image is None else image.name
+        if self._selected not in table.columns["object"]:
+            self._selected = 0
         self._panel.show_count(len(table))
         self._panel.show_unit(table.unit, 3 if "volume" in table.columns else 2)
-        if self.table is not None:
+        if self.table is not None and is_alive(self.table):
             self.table.show_objects(table)
+
+    def _follow(self, *_: Any) -> None:
+        """Let go of the objects of another image."""
+        image = self._session.image
+        if image is not self._image():
+            self._image = (lambda: None) if image is None else ref(image)
+            self.found, self._selected = None, 0
+            self._panel.show_count(None)
 
     def _select(self, number: int) -> None:
         self._selected = number
@@ -118,4 +136,4 @@ class ObjectViews:
 
     def _save(self) -> None:
         if self.found is not None:
-            self.save_wanted.emit(self.found)
+            self.save_wanted.emit(self.found, self._name)

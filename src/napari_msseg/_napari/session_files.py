@@ -71,7 +71,7 @@ class SessionFiles:
     def set_model_aside(self, image: Image) -> Path | None:
         """Forget the model that is kept for an image, but for a copy; return where that will be."""
         path = self._keeper.model_path(image)
-        aside = None if path is None else path.with_name(f"{path.stem}.before{path.suffix}")
+        aside = None if path is None else path.with_name(f"{path.stem}.reset{path.suffix}")
         if path is not None and aside is not None:
             if self._session.has_model and image is self._session.image:
                 self._session.keep_model(str(aside))  # the worker hears of it before all else
@@ -80,11 +80,15 @@ class SessionFiles:
         self.forget_model(image)
         return aside
 
-    def bring_back(self, image: Image, aside: Path | None) -> None:
-        """Let the next Train go on from a model that was set aside."""
-        if aside is not None and aside.is_file():
-            self._session.forget_model()
-            self._session.model_paths[image] = str(aside)
+    def bring_back(self, image: Image, aside: Path | None) -> bool:
+        """Let the next Train go on from a model that was set aside; return whether it is there."""
+        path = self._keeper.model_path(image)
+        if aside is None or path is None or not aside.is_file():
+            return False
+        aside.replace(path)
+        self._session.forget_model()
+        self._session.model_paths[image] = str(path)
+        return True
 
     def _follow(self, state: SessionState | None, message: str) -> None:
         if state is SessionState.TRAINING and not self._timer.isActive():

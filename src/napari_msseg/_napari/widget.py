@@ -338,8 +338,9 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
 
     def _bring_back(self, image: Image, shown: Shown, aside: Path | None) -> None:
         self.session.answers.put_back(shown)
-        self.files.bring_back(image, aside)
-        self.progress_panel.say("Back again: Train goes on from that model.")
+        model = self.files.bring_back(image, aside)
+        goes_on = "Train goes on from that model." if model else "Its model was not kept."
+        self.progress_panel.say(f"Back again. {goes_on}")
 
     def _set_live(self, on: bool) -> None:
         self.session.set_live(on)
@@ -523,6 +524,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self._counted = None
             self.classes.count(None)
             return
+        self.session.answers.locks.adopt(image)
         fitting = scribbles if scribbles is not None and layers.fits(scribbles, image) else None
         self.keeper.look_for(image, fitting)  # before anything is kept
         if fitting is not None and layers.role_of(fitting) == "scribbles":

@@ -26,6 +26,8 @@ from napari_msseg.objects.measuring import measure
 from napari_msseg.objects.table import Measurements, write_csv
 from napari_msseg.volume import Volume
 
+LARGEST_CLASS = 255
+
 
 @dataclass(frozen=True)
 class Request:
@@ -150,6 +152,10 @@ def _measure(
 ) -> Measurements:
     geometry, classes = _read_mask(task.mask, request.threshold, spacing)
     channels = [] if task.image is None else _channels_of(task.image, geometry)
+    if not request.numbered and classes.max(initial=0) > LARGEST_CLASS:
+        raise InputError(
+            f"{task.mask}: holds values above {LARGEST_CLASS}: numbered objects? Then --numbered"
+        )
     if request.numbered:
         numbers = classes.astype(np.int32)
         of_objects = np.ones(len(np.unique(numbers[numbers > 0])), np.uint8)

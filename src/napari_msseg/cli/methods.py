@@ -49,10 +49,12 @@ def _image(record: dict[str, Any]) -> str:
         f"{c['strokes']} of {name} ({c['painted_pixels']} pixels)"
         for c, name in zip(painted, names, strict=True)
     )
+    locked = record["locked_pixels"]
+    accepted = f" {locked} pixels were accepted by hand as they are." if locked else ""
     return (
         f"The {_kind(record)} ({size} pixels of {pixel} {image['unit']}) was segmented with "
         f"napari-msseg {record['versions']['napari-msseg']} from "
-        f"{sum(c['strokes'] for c in painted)} strokes: {strokes}."
+        f"{sum(c['strokes'] for c in painted)} strokes: {strokes}.{accepted}"
     )
 
 
@@ -60,13 +62,24 @@ def _training(record: dict[str, Any]) -> str:
     config = record["configuration"]
     channels = config["model"]["channels"]
     return (
-        "A random forest, a linear discriminant and a logistic regression on Gaussian features "
-        "gave a first answer. An MSNet, a network unrolled from a multigrid solver of the "
+        f"{_first_answer(record)} An MSNet, a network unrolled from a multigrid solver of the "
         f"Mumford–Shah model, of {len(channels)} grids with {', '.join(map(str, channels))} "
         f"channels, was trained on the strokes for {config['max_steps']} steps with "
         "Scribble2Label pseudo-labels and multiscale contrastive regularisation (seed "
         f"{record['seed']}). The mask is that of the ensemble of both; where it was not certain, "
         f"boundaries were put onto edges of the {_kind(record)} by a watershed."
+    )
+
+
+def _first_answer(record: dict[str, Any]) -> str:
+    if _kind(record) == "volume":
+        return "A random forest and a linear discriminant on Gaussian features gave a first answer."
+    cheap = "A random forest, a linear discriminant and a logistic regression on Gaussian features"
+    if record["guide"] is None:
+        return f"{cheap}, weighted by the edges of the image, gave a first answer."
+    return (
+        f"{cheap}, and a network that ships with napari-msseg and was trained on other images, "
+        "weighted by the edges of the image, gave a first answer."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import json
 import os
 import platform
@@ -11,6 +12,7 @@ import shlex
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,8 @@ def run(request: Request) -> None:
     image = read_image(request.image, request.axes, segment.parse_spacing(request.spacing))
     _require_same(request, saved, image)
     scribbles = ScribbleSnapshot.from_labels(read_labels(request.scribbles, like=image))
-    scribbles.require_trainable()
+    locked = None if saved is None else saved.locked
+    (scribbles if locked is None else scribbles.with_locked(locked)).require_trainable()
     request.output.mkdir(exist_ok=True)
     strokes = request.output / f"{STROKES}{''.join(request.scribbles.suffixes[-2:])}"
     with atomic_path(strokes) as temporary:
@@ -137,6 +140,16 @@ def command_of(wanted: segment.Request) -> list[str]:
     return command
 
 
+def _guide(ndim: int) -> dict[str, str] | None:
+    """Return what is known by of the network that ships with us, where it takes part."""
+    from napari_msseg.guide import FILES
+
+    if ndim not in FILES:
+        return None
+    content = (files("napari_msseg") / "weights" / FILES[ndim]).read_bytes()
+    return {"file": FILES[ndim], "sha256": hashlib.sha256(content).hexdigest()}
+
+
 def _record(
     request: Request,
     wanted: segment.Request,
@@ -164,6 +177,8 @@ def _record(
         ],
         "command": shlex.join(command_of(wanted)),
         "seed": request.seed,
+        "locked_pixels": 0 if saved is None or saved.locked is None else len(saved.locked.indices),
+        "guide": _guide(image.spatial_ndim),
         "configuration": dataclasses.asdict(config),
         "versions": {name: version(name) for name in PACKAGES},
         "python": platform.python_version(),

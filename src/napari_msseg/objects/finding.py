@@ -74,7 +74,7 @@ def _large_enough(numbers: Numbers, pixels: float) -> Numbers:
     return renumber[numbers]
 
 
-def keep_numbers(numbers: Numbers, before: Numbers) -> Numbers:
+def keep_numbers(numbers: Numbers, before: Numbers, largest: int = 0) -> Numbers:
     """Return objects with the numbers that they had before, where they are mostly the same.
 
     An object goes on under the number of the one that it shares the most pixels with, if it is
@@ -83,6 +83,8 @@ def keep_numbers(numbers: Numbers, before: Numbers) -> Numbers:
     Parameters
     ----------
     numbers, before : ndarray of int32, of the same shape
+    largest : int
+        The largest number that was ever given: those up to it are not given again.
 
     Returns
     -------
@@ -103,5 +105,5 @@ def keep_numbers(numbers: Numbers, before: Numbers) -> Numbers:
         seen[one] = True
         taken[other] = True
     fresh = np.flatnonzero(new == 0)[1:]
-    new[fresh] = m + 1 + np.arange(len(fresh))
+    new[fresh] = max(m, largest) + 1 + np.arange(len(fresh))
     return new

@@ -30,6 +30,7 @@ class ObjectFinder:
     def __init__(self) -> None:
         self._channels: Sequence[npt.NDArray[Any]] = ()
         self._before: npt.NDArray[np.int32] | None = None
+        self._largest = 0
 
     def answer(self, asked: FindObjects) -> ObjectsFound | ObjectsFailed:
         """Find and measure; whatever goes wrong becomes an answer too."""
@@ -46,10 +47,13 @@ class ObjectFinder:
         numbers, classes = find_objects(asked.mask, asked.spacing, asked.config)
         before = self._before
         if asked.goes_on and before is not None and before.shape == numbers.shape:
-            new = keep_numbers(numbers, before)
+            new = keep_numbers(numbers, before, self._largest)
             numbers = new[numbers]
             classes = classes[np.argsort(new[1:])]  # tables are in the order of the numbers
+        else:
+            self._largest = 0
         self._before = numbers
+        self._largest = max(self._largest, int(numbers.max(initial=0)))
         table = measure(numbers, classes, asked.spacing, asked.unit, self._channels)
         small = numbers.max(initial=0) <= LARGEST_OF_UINT16  # which napari draws at once
         return ObjectsFound(
