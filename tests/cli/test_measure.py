@@ -85,8 +85,8 @@ def test_touching_objects_are_cut_and_small_ones_left_out(measured, save, tmp_pa
     mask[0, 0] = 1
     path = save(tmp_path / "m.tif", mask)
     assert len(measured(path)[0]) == 2
-    assert len(measured(path, "--split", 1, "--min-size", 3)[0]) == 2
-    assert len(measured(path, "--split", 1)[0]) == 3
+    assert len(measured(path, "--split", 0.75, "--min-size", 3)[0]) == 2
+    assert len(measured(path, "--split", 0.75)[0]) == 3
 
 
 def test_probabilities_are_cut_at_a_threshold(measured, tmp_path):

@@ -98,9 +98,18 @@ def test_what_has_no_neck_is_not_cut(mask):
     assert len(find_objects(mask, UNIT, ObjectConfig(split=True))[1]) == 1
 
 
-def test_a_deeper_neck_may_be_asked_for():
+@pytest.mark.parametrize("radius", [10, 40, 150])
+def test_the_roughness_of_an_outline_is_no_neck(rng, radius):
+    size = 3 * radius
+    whole, core = (disc((size, size), (size // 2,) * 2, radius=r) for r in (radius, radius - 1))
+    rough = np.where(rng.random((size, size)) > 0.5, core, whole)
+    config = ObjectConfig(split=True, min_size=5)
+    assert len(find_objects(rough, UNIT, config)[1]) == 1
+
+
+def test_a_narrower_neck_may_be_asked_for():
     mask = disc((40, 60), (20, 18), (20, 32))
-    assert len(find_objects(mask, UNIT, ObjectConfig(split=True, depth=6))[1]) == 1
+    assert len(find_objects(mask, UNIT, ObjectConfig(split=True, neck=0.3))[1]) == 1
 
 
 def test_necks_are_measured_in_the_world_and_not_in_pixels():
@@ -126,7 +135,7 @@ def test_a_mask_without_objects_has_none(shape, split):
 def test_cut_or_not_every_pixel_of_a_random_mask_has_a_number(rng):
     mask = (rng.random((60, 60)) > 0.4).astype(np.uint8)
     for split in (False, True):
-        numbers, classes = find_objects(mask, UNIT, ObjectConfig(split=split, depth=0.0))
+        numbers, classes = find_objects(mask, UNIT, ObjectConfig(split=split, neck=1.0))
         assert ((numbers > 0) == (mask > 0)).all()
         assert np.array_equal(np.unique(numbers), np.arange(len(classes) + 1))
 

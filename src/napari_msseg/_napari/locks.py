@@ -202,7 +202,9 @@ class Locks:
         known = self._layers.get(image)
         if known is None or known.data.shape != layers.spatial_shape(image):
             known = self._layers[image] = layers.new_locks(image, classes)
-            layers.insert_above(self._viewer, self._top_of(image), known)
+            objects = [x for x in self._viewer.layers if layers.role_of(x) == "objects"]
+            top = max((self._top_of(image), *objects), key=self._viewer.layers.index)
+            layers.insert_above(self._viewer, top, known)
         return known
 
     def _tell(self, image: Image, layer: Labels) -> None:

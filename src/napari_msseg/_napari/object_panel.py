@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QSlider,
+    QSpinBox,
 )
 
 from napari_msseg._napari.object_table import short_unit
@@ -46,17 +47,21 @@ class ObjectPanel(QGroupBox):  # type: ignore[misc]
         self.smoothing.setToolTip("Shorter outlines: threshold dynamics, so many steps")
         self.min_size = _size("Smaller objects are left out")
         self.fill = _size("Smaller holes in objects are filled")
-        self.split = QCheckBox("Split at necks of")
+        self.split = QCheckBox("Split below")
         self.split.setToolTip("Cut objects that touch where they are narrow")
-        self.depth = _size("How much wider than the neck both parts must be")
-        self.depth.setValue(1.0)
+        self.neck = QSpinBox()
+        self.neck.setRange(1, 100)
+        self.neck.setSuffix(" %")
+        self.neck.setValue(75)
+        self.neck.setToolTip("Of the width of the smaller part: narrower, and it is a neck")
+        self.neck.setKeyboardTracking(False)
         self.table_button = QPushButton("Table")
         self.table_button.setToolTip("A row an object: sizes, shapes, intensities")
         self.save_button = QPushButton("Save table…")
         self.save_button.setToolTip("Write the table as CSV")
         self.smoothing.valueChanged.connect(self._say)
         self.split.toggled.connect(self._say)
-        for box in (self.min_size, self.fill, self.depth):
+        for box in (self.min_size, self.fill, self.neck):
             box.valueChanged.connect(self._say)
         self.table_button.clicked.connect(self.table_wanted.emit)
         self.save_button.clicked.connect(self.save_wanted.emit)
@@ -68,7 +73,7 @@ class ObjectPanel(QGroupBox):  # type: ignore[misc]
         form.addRow("Smooth", self.smoothing)
         form.addRow("Smallest", self.min_size)
         form.addRow("Fill holes", self.fill)
-        form.addRow(self.split, self.depth)
+        form.addRow(self.split, self.neck)
         grid.addLayout(form, 1, 0, 1, 2)
         grid.addWidget(self.table_button, 2, 0)
         grid.addWidget(self.save_button, 2, 1)
@@ -83,7 +88,7 @@ class ObjectPanel(QGroupBox):  # type: ignore[misc]
             fill_below=self.fill.value(),
             min_size=self.min_size.value(),
             split=self.split.isChecked(),
-            depth=self.depth.value(),
+            neck=self.neck.value() / 100,
         )
 
     def show_unit(self, unit: str, ndim: int) -> None:
@@ -91,7 +96,6 @@ class ObjectPanel(QGroupBox):  # type: ignore[misc]
         short = short_unit(unit)
         for box in (self.min_size, self.fill):
             box.setSuffix(f" {short}{POWERS[ndim]}")
-        self.depth.setSuffix(f" {short}")
 
     def show_count(self, n: int | None) -> None:
         """Say how many objects there are; None: nobody has looked."""

@@ -22,6 +22,8 @@ POWERS = {
     "volume": "³",
 }
 """Columns that have a unit."""
+LARGE = 1e4
+"""Numbers that are written to the unit."""
 MARGIN = 16
 """Pixels around a header."""
 
@@ -93,7 +95,9 @@ class _Model(QAbstractTableModel):  # type: ignore[misc]
         value = self._columns[index.column()][self._order[index.row()]]
         if isinstance(value, str):
             return value
-        return f"{value:d}" if isinstance(value, np.integer) else f"{value:.4g}"
+        if isinstance(value, np.integer) or abs(value) >= LARGE:
+            return f"{value:.0f}"
+        return f"{value:.4g}"
 
     def headerData(
         self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole

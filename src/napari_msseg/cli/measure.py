@@ -113,7 +113,7 @@ def _config(request: Request) -> ObjectConfig:
         fill_below=request.fill_below,
         min_size=request.min_size,
         split=request.split is not None,
-        depth=request.split or 0.0,
+        neck=0.75 if request.split is None else request.split,
     )
 
 

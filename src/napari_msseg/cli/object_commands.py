@@ -41,7 +41,12 @@ def measure_command(
     ] = 0.0,
     split: Annotated[
         float | None,
-        typer.Option(metavar="D", min=0, help="Cut objects at necks that are so deep."),
+        typer.Option(
+            metavar="W",
+            min=0,
+            max=1,
+            help="Cut objects where they are narrower than this share of the smaller part (.75).",
+        ),
     ] = None,
     threshold: Annotated[
         float | None,

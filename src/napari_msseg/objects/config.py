@@ -22,9 +22,9 @@ class ObjectConfig:
     min_size : float
         Objects smaller than this are left out, in the same unit.
     split : bool
-        Whether objects are cut where they are narrow.
-    depth : float
-        How deep a neck must be for that, in the unit of the spacing.
+        Whether objects are cut where they are narrow, …
+    neck : float
+        … that is, narrower than this share of the width of the smaller part, 0 … 1.
     """
 
     classes: tuple[int, ...] = ()
@@ -32,10 +32,10 @@ class ObjectConfig:
     fill_below: float = 0.0
     min_size: float = 0.0
     split: bool = False
-    depth: float = 1.0
+    neck: float = 0.75
 
     def __post_init__(self) -> None:
         require(self.smoothing >= 0, "smoothing must not be negative")
         require(min(self.fill_below, self.min_size) >= 0, "sizes must not be negative")
-        require(self.depth >= 0, "depth must not be negative")
+        require(0 < self.neck <= 1, "a neck must be more than 0, and 1 at the most")
         require(min(self.classes, default=1) >= 1, "classes of objects are 1 and up")

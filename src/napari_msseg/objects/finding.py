@@ -53,7 +53,7 @@ def find_objects(
             holes = remove_small_holes(inside, max_size=largest) if largest > 0 else inside
             inside = holes & ((mask == 0) | inside)  # what is in a hole may be another class
         found = (
-            split(inside, config.depth, spacing)
+            split(inside, config.neck, spacing)
             if config.split
             else np.asarray(label(inside, connectivity=1), np.int32)
         )

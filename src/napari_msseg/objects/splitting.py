@@ -1,8 +1,8 @@
 """Touching objects are cut where they are narrow: a watershed over the distance to their outside.
 
-Every peak of the distance is the middle of an object, unless it rises too little above the pass
-to a higher one. Those are merged afterwards (by persistence, as h-maxima are defined), which is
-ten times as fast as the morphological reconstruction that finds them beforehand.
+Every peak of the distance is the middle of an object, unless the pass to a higher one is nearly as
+high. Those are merged afterwards, from the highest pass down, which is ten times as fast as the
+morphological reconstruction (h-maxima) that would find them beforehand.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from skimage.segmentation import watershed
 Numbers = npt.NDArray[np.int32]
 
 
-def split(inside: npt.NDArray[np.bool_], depth: float, spacing: Sequence[float]) -> Numbers:
+def split(inside: npt.NDArray[np.bool_], neck: float, spacing: Sequence[float]) -> Numbers:
     """Give objects numbers, cut at necks.
 
     Parameters
     ----------
     inside : ndarray of bool, shape ([Z,] Y, X)
-    depth : float
-        How much farther from the outside than at the neck the middle of both parts must be, in
-        the unit of `spacing`: more leaves more objects whole.
+    neck : float
+        Objects are cut where their width is less than this share of that of the smaller part:
+        1 cuts everywhere, less leaves more objects whole. Whatever their size, so that the
+        roughness of a large one is no neck.
     spacing : sequence of float
 
     Returns
@@ -38,10 +39,10 @@ def split(inside: npt.NDArray[np.bool_], depth: float, spacing: Sequence[float])
     distance = ndimage.distance_transform_edt(inside, sampling=spacing).astype(np.float32)
     peaks = label(local_maxima(distance, connectivity=1) & inside, connectivity=1)
     parts = watershed(-distance, peaks, mask=inside).astype(np.int32)
-    return _renumbered(_merged(parts, distance, depth)[parts])
+    return _renumbered(_merged(parts, distance, neck)[parts])
 
 
-def _merged(parts: Numbers, distance: npt.NDArray[np.float32], depth: float) -> Numbers:
+def _merged(parts: Numbers, distance: npt.NDArray[np.float32], neck: float) -> Numbers:
     """Return for every part the part that it belongs to: shallow passes are no borders."""
     n = int(parts.max(initial=0))
     heights = ndimage.maximum(distance, parts, np.arange(n + 1)) if n else np.zeros(1)
@@ -56,7 +57,7 @@ def _merged(parts: Numbers, distance: npt.NDArray[np.float32], depth: float) -> 
 
     for one, other, height in _passes(parts, distance):
         lower, higher = sorted((find(one), find(other)), key=lambda part: (heights[part], part))
-        if lower != higher and heights[lower] - height < depth:
+        if lower != higher and height > neck * heights[lower]:
             root[lower] = higher
     return np.array([find(part) for part in range(n + 1)], np.int32)
 
