@@ -128,15 +128,15 @@ def test_a_slice_is_locked_and_unlocked(
     assert not _locked(dock).any()
 
 
-def test_the_object_that_is_chosen_is_locked(dock, workers, monkeypatch):
-    numbers = MASK.astype(np.uint16)
-    numbers[20:25, 20:25] = 2
-    monkeypatch.setattr(dock.locks, "_chosen_object", lambda: numbers == 2)
+def test_the_object_that_is_chosen_is_locked_as_it_is_drawn(dock, workers, monkeypatch):
+    """Smoothed, and with its holes filled."""
+    where = np.zeros(MASK.shape, bool)
+    where[20:25, 20:26] = True  # one column more than what is predicted
+    monkeypatch.setattr(dock.locks, "_chosen_object", lambda: (where, 1))
     dock.lock_panel.object_button.click()
     workers[0].tile(MASK * 0)
     shown = dock.session.prediction.data
-    assert shown[20:25, 20:25].all()
-    assert not shown[2:6, 2:6].any()
+    np.testing.assert_array_equal(shown, where)
 
 
 def test_without_an_object_it_says_how_to_choose_one(dock):

@@ -285,3 +285,13 @@ def test_intensities_are_those_of_the_pixels_of_now(dock, finders, workers):
     dock.session.image.data = np.full((32, 40), 7, np.uint8)
     _let_it_look(dock)
     assert set(dock.objects.found.columns["mean_0"]) == {7}
+
+
+def test_the_object_that_was_chosen_is_known_to_who_wants_to_lock_it(dock):
+    assert dock.objects.chosen() is None
+    dock.object_panel.table_button.click()
+    dock.objects.table._choose(dock.objects.table.model.index(1, 0))
+    where, class_ = dock.objects.chosen()
+    assert class_ == 1
+    assert where.sum() == 25
+    dock.objects.table.close()

@@ -27,7 +27,7 @@ class LockIntents:
     session : LiveSession
     panel : LockPanel
     chosen_object : callable
-        Returns where the chosen object is, as a mask over the frame, or None.
+        Returns where the chosen object is, as a mask over the frame, and its class; or None.
     """
 
     said = Signal(str)
@@ -36,7 +36,7 @@ class LockIntents:
         self,
         session: LiveSession,
         panel: LockPanel,
-        chosen_object: Callable[[], npt.NDArray[np.bool_] | None],
+        chosen_object: Callable[[], tuple[npt.NDArray[np.bool_], int] | None],
     ) -> None:
         self._session = session
         self._chosen_object = chosen_object
@@ -73,11 +73,12 @@ class LockIntents:
         predicted = self._there()
         if predicted is None:
             return
-        where = self._chosen_object()
-        if where is None or not where.any():
+        chosen = self._chosen_object()
+        if chosen is None:
             self.said.emit("Tick Objects, and choose one in the table: then it can be locked.")
             return
-        self._lock(where, predicted, "the object")
+        where, class_ = chosen  # as it is drawn: smoothed, and with its holes filled
+        self._lock(where, np.where(where, class_, predicted).astype(np.uint8), "the object")
 
     def lock_slice(self) -> None:
         """Lock the image, or the slice of a volume on the screen."""

@@ -126,13 +126,14 @@ class ObjectViews:
         layer.selected_label = number
         self.said.emit(f"Object {number} is in the middle of the view.")
 
-    def chosen(self) -> npt.NDArray[np.bool_] | None:
-        """Return where the chosen object is in the frame, None where none is."""
-        layer = self.layers.layer
-        if layer is None or not self._selected:
+    def chosen(self) -> tuple[npt.NDArray[np.bool_], int] | None:
+        """Return where the chosen object is in the frame, and its class; None where none is."""
+        layer, found = self.layers.layer, self.found
+        if layer is None or found is None or not self._selected:
             return None
+        row = np.flatnonzero(found.columns["object"] == self._selected)
         where: npt.NDArray[np.bool_] = layer.data[self._session.frame] == self._selected
-        return where
+        return (where, int(found.columns["class"][row[0]])) if len(row) and where.any() else None
 
     def _save(self) -> None:
         if self.found is not None:
