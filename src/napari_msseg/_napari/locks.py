@@ -11,7 +11,6 @@ import numpy.typing as npt
 from napari.layers import Image, Labels
 from napari.layers.base import Layer
 from psygnal import Signal
-from skimage.morphology import flood
 
 from napari_msseg._napari import layers
 from napari_msseg._napari.colours import scribble_colours
@@ -111,7 +110,7 @@ class Locks:
         """
         plane = predicted[pixel[:-2]]
         where = np.zeros(predicted.shape, bool)
-        where[pixel[:-2]] = flood(np.where(known, plane, NOBODY), pixel[-2:], connectivity=1)
+        where[pixel[:-2]] = _around(np.where(known, plane, NOBODY), pixel[-2:])
         self.lock(image, frame, where, predicted, classes)
 
     def unlock_region(self, image: Image, frame: layers.Frame, pixel: tuple[int, ...]) -> None:
@@ -120,7 +119,7 @@ class Locks:
         if known is not None:
             here = known[frame]
             where = np.zeros(here.shape, bool)
-            where[pixel[:-2]] = flood(here[pixel[:-2]], pixel[-2:], connectivity=1)
+            where[pixel[:-2]] = _around(here[pixel[:-2]], pixel[-2:])
             self.unlock(image, frame, where)
 
     def forget_class(self, image: Image | None, class_: int) -> None:
@@ -213,3 +212,11 @@ class Locks:
         self.version += 1
         layers.show(layer)
         self.changed.emit(image)
+
+
+def _around(plane: npt.NDArray[np.uint8], pixel: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Return what is connected with a pixel of a plane, and of one value with it."""
+    from skimage.morphology import flood  # a quarter of a second: not before somebody locks
+
+    region: npt.NDArray[np.bool_] = flood(plane, pixel, connectivity=1)
+    return region

@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import typer
 
@@ -28,8 +29,9 @@ def exit_codes() -> Iterator[None]:
     So does SIGTERM, as a cluster or a window sends it: what was begun to be written is taken away.
     Anything else is a defect of ours: the traceback, the message and 1.
     """
-    with suppress(ValueError):  # not in the main thread: whoever runs us there knows what to do
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.getsignal(signal.SIGTERM)
+    if before is signal.SIG_DFL:  # what is ignored stays so
+        _handle_sigterm(signal.default_int_handler)
     try:
         yield
     except typer.Exit:
@@ -46,3 +48,11 @@ def exit_codes() -> Iterator[None]:
         say(traceback.format_exc().rstrip())
         say(f"error: {first} (this is a defect of napari-msseg; please report the lines above)")
         raise typer.Exit(DEFECT) from None
+    finally:
+        if before is signal.SIG_DFL:
+            _handle_sigterm(signal.SIG_DFL)
+
+
+def _handle_sigterm(handler: Any) -> None:
+    with suppress(ValueError):  # not in the main thread: whoever runs us there knows what to do
+        signal.signal(signal.SIGTERM, handler)
