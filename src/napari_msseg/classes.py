@@ -85,6 +85,11 @@ class ClassTable:
         if len(set(numbers)) < len(numbers) or len(set(names)) < len(names):
             raise InputError("two classes have the same name or number")
 
+    @property
+    def names(self) -> dict[int, str]:
+        """The name of every class, by its number."""
+        return {c.class_: c.name for c in self.classes}
+
     @classmethod
     def default(cls) -> ClassTable:
         """Return background and foreground."""

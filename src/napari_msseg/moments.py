@@ -19,13 +19,13 @@ from napari_msseg.classes import ClassTable
 from napari_msseg.errors import InputError
 from napari_msseg.io.atomic import atomic_path
 from napari_msseg.io.guard import reading
-from napari_msseg.saved_session import SavedSession, read_session, write_session
+from napari_msseg.saved_session import SUFFIX, SavedSession, read_session, write_session
 
 MOST, LARGEST = 20, 200_000_000
 """Moments of an image, and bytes of all of them, at the most."""
 THUMBNAIL = 64
-SESSION, PREDICTION, PICTURE = ".msseg", ".npz", ".png"
-SUFFIXES = SESSION, PREDICTION, PICTURE
+PREDICTION, PICTURE = ".npz", ".png"
+SUFFIXES = SUFFIX, PREDICTION, PICTURE
 _NAME = re.compile(r"\d{6}")
 
 
@@ -65,7 +65,7 @@ class Moments:
     def all(self) -> list[Moment]:
         """Return what there is, the oldest first."""
         with suppress(OSError):
-            paths = [p for p in self.folder.glob(f"*{SESSION}") if _NAME.fullmatch(p.stem)]
+            paths = [p for p in self.folder.glob(f"*{SUFFIX}") if _NAME.fullmatch(p.stem)]
             return sorted(Moment(int(p.stem), p) for p in paths)
         return []
 
@@ -92,7 +92,7 @@ class Moments:
         """
         known = self.all()
         number = known[-1].number + 1 if known else 1
-        moment = Moment(number, self.folder / f"{number:06}{SESSION}")
+        moment = Moment(number, self.folder / f"{number:06}{SUFFIX}")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with (

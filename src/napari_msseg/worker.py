@@ -29,7 +29,6 @@ from napari_msseg.commands import (
     KeepModel,
     PauseSession,
     ResumeSession,
-    SharedImage,
     StartSession,
     StopSession,
     SubmitScribbles,
@@ -39,12 +38,12 @@ from napari_msseg.config import ModelConfig, Scribble2LabelConfig, TrainConfig
 from napari_msseg.devices import answering_threads, choose_device, describe, live_threads
 from napari_msseg.errors import InputError
 from napari_msseg.events import Event, Failed, ModelKept, Notice, SessionState, StateChanged
+from napari_msseg.mapped_image import map_image
 from napari_msseg.resources import Resources
 from napari_msseg.scheduling import TwoSpeeds, be_nice
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.session import Session
 from napari_msseg.trainer import Trainer
-from napari_msseg.volume import Volume
 from napari_msseg.wire import Codec
 
 FIRST_COMMAND_SECONDS = 0.05
@@ -229,12 +228,6 @@ def tell(session: Session, command: Any) -> None:
             session.stop()
         case _ if isinstance(command, REQUESTS):
             session.ask(command)
-
-
-def map_image(shared: SharedImage) -> Volume:
-    """Map an image that the client shares, read-only."""
-    pixels = np.memmap(shared.path, np.dtype(shared.dtype), "r", shape=shared.shape)
-    return Volume(pixels, shared.axes, shared.spacing)
 
 
 def available_devices() -> tuple[str, ...]:

@@ -10,8 +10,8 @@ import pytest
 from napari_msseg.engine import shared_image
 from napari_msseg.engine.shared_image import share, unshare
 from napari_msseg.errors import InputError
+from napari_msseg.mapped_image import map_image
 from napari_msseg.volume import Volume
-from napari_msseg.worker import map_image
 
 RANDOM = np.random.default_rng(0)
 STACK = RANDOM.integers(0, 4000, (6, 14, 10)).astype(np.uint16)

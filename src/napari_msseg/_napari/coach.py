@@ -54,7 +54,7 @@ class Coach:
         if not isinstance(event, HeldOutScored):
             return
         self.scored.emit(event)
-        names = {c.class_: c.name for c in self._session.classes}
+        names = self._session.classes.names
         words = advice(event, names, self._previous, tuple(self._recent))
         question = doubt(event, names, self._previous)
         self._previous = event

@@ -179,45 +179,37 @@ def new_map(image: Image, name: str, colormap: Any) -> Image:
     )
 
 
-def new_prediction(image: Image, classes: ClassTable) -> Labels:
-    """Return an empty prediction layer for an image: not to be painted on."""
+def _read_only(image: Image, what: str, role: str, dtype: Any = np.uint8, **more: Any) -> Labels:
+    """Return an empty label layer over an image that is not painted on."""
     layer = Labels(
-        np.zeros(spatial_shape(image), np.uint8),
-        name=f"{image.name} prediction",
-        colormap=prediction_colours(classes),
-        metadata=_metadata(image, "prediction"),
-        opacity=PREDICTION_OPACITY,
+        np.zeros(spatial_shape(image), dtype),
+        name=f"{image.name} {what}",
+        metadata=_metadata(image, role),
         **placement(image),
+        **more,
     )
     layer.editable = False
     return layer
+
+
+def new_prediction(image: Image, classes: ClassTable) -> Labels:
+    """Return an empty prediction layer for an image: not to be painted on."""
+    colours = prediction_colours(classes)
+    return _read_only(
+        image, "prediction", "prediction", colormap=colours, opacity=PREDICTION_OPACITY
+    )
 
 
 def new_pseudo_labels(image: Image, classes: ClassTable) -> Labels:
     """Return an empty layer for pseudo-labels, coloured as strokes: not to be painted on."""
-    layer = Labels(
-        np.zeros(spatial_shape(image), np.uint8),
-        name=f"{image.name} pseudo-labels",
-        colormap=scribble_colours(classes),
-        metadata=_metadata(image, "map"),
-        opacity=PREDICTION_OPACITY,
-        **placement(image),
-    )
-    layer.editable = False
-    return layer
+    colours = scribble_colours(classes)
+    return _read_only(image, "pseudo-labels", "map", colormap=colours, opacity=PREDICTION_OPACITY)
 
 
 def new_locks(image: Image, classes: ClassTable) -> Labels:
     """Return an empty layer for locked pixels, as outlines: not to be painted on."""
-    layer = Labels(
-        np.zeros(spatial_shape(image), np.uint8),
-        name=f"{image.name} locked",
-        colormap=scribble_colours(classes),
-        metadata=_metadata(image, "locks"),
-        **placement(image),
-    )
+    layer = _read_only(image, "locked", "locks", colormap=scribble_colours(classes))
     layer.contour = LOCK_WIDTH
-    layer.editable = False
     return layer
 
 
@@ -226,15 +218,7 @@ def new_objects(image: Image) -> Labels:
 
     Filled: outlines of 2048² pixels hold napari up for a tenth of a second each time.
     """
-    layer = Labels(
-        np.zeros(spatial_shape(image), np.uint16),
-        name=f"{image.name} objects",
-        metadata=_metadata(image, "objects"),
-        opacity=OBJECTS_OPACITY,
-        **placement(image),
-    )
-    layer.editable = False
-    return layer
+    return _read_only(image, "objects", "objects", np.uint16, opacity=OBJECTS_OPACITY)
 
 
 def class_table_of(layer: Labels) -> ClassTable | None:

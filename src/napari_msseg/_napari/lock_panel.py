@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from psygnal import Signal
-from qtpy.QtWidgets import QGridLayout, QGroupBox, QPushButton
+from qtpy.QtWidgets import QGridLayout, QGroupBox
+
+from napari_msseg._napari.panels import push_button
 
 
 class LockPanel(QGroupBox):  # type: ignore[misc]
@@ -16,20 +18,23 @@ class LockPanel(QGroupBox):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__("6 · Lock")
-        self.region_button = QPushButton("Region  (L)")
-        self.region_button.setToolTip(
+        self.region_button = push_button(
+            "Region  (L)",
             "Key L locks what is of one class under the mouse: training no longer changes it, and "
-            "it counts as a label. L again unlocks it"
+            "it counts as a label. L again unlocks it",
+            self.region,
         )
-        self.object_button = QPushButton("Object")
-        self.object_button.setToolTip("Lock the object that is chosen in the table, or was clicked")
-        self.slice_button = QPushButton("Slice")
-        self.slice_button.setToolTip("Lock all of the image, or of the slice on the screen")
-        self.unlock_button = QPushButton("Unlock slice")
-        self.unlock_button.setToolTip("Let training change all of the image, or of the slice")
+        self.object_button = push_button(
+            "Object", "Lock the object that is chosen in the table, or was clicked", self.object_
+        )
+        self.slice_button = push_button(
+            "Slice", "Lock all of the image, or of the slice on the screen", self.slice_
+        )
+        self.unlock_button = push_button(
+            "Unlock slice", "Let training change all of the image, or of the slice", self.unlock
+        )
         grid = QGridLayout(self)
-        buttons = (self.region_button, self.object_button, self.slice_button, self.unlock_button)
-        signals = self.region, self.object_, self.slice_, self.unlock
-        for i, (button, signal) in enumerate(zip(buttons, signals, strict=True)):
-            button.clicked.connect(signal.emit)
-            grid.addWidget(button, i // 2, i % 2)
+        grid.addWidget(self.region_button, 0, 0)
+        grid.addWidget(self.object_button, 0, 1)
+        grid.addWidget(self.slice_button, 1, 0)
+        grid.addWidget(self.unlock_button, 1, 1)

@@ -79,14 +79,14 @@ class Locks:
         """
         layer = self._layer(image, classes)
         layer.data[frame][where] = predicted[where] + 1
-        self._tell(image, layer)
+        self._tell(image)
 
     def unlock(self, image: Image, frame: layers.Frame, where: Index) -> None:
         """Let training change pixels of a frame again."""
         layer = self._layers.get(image)
         if layer is not None:
             layer.data[frame][where] = 0
-            self._tell(image, layer)
+            self._tell(image)
 
     def lock_region(
         self,
@@ -172,7 +172,7 @@ class Locks:
         """Lock what was locked when an image was kept."""
         layer = self._layer(image, classes)
         layer.data[...] = kept.labels()
-        self._tell(image, layer)
+        self._tell(image)
 
     def adopt(self, image: Image) -> None:
         """Take up a layer of locks that the dock before left over an image."""
@@ -193,9 +193,7 @@ class Locks:
         for image, layer in list(self._layers.items()):
             if layer is removed:
                 del self._layers[image]
-                self._samples.pop(image, None)
-                self._kept.pop(image, None)
-                self.changed.emit(image)
+                self._tell(image)
 
     def _layer(self, image: Image, classes: ClassTable) -> Labels:
         known = self._layers.get(image)
@@ -206,11 +204,12 @@ class Locks:
             layers.insert_above(self._viewer, top, known)
         return known
 
-    def _tell(self, image: Image, layer: Labels) -> None:
+    def _tell(self, image: Image) -> None:
         self._samples.pop(image, None)
         self._kept.pop(image, None)
         self.version += 1
-        layers.show(layer)
+        if image in self._layers:
+            layers.show(self._layers[image])
         self.changed.emit(image)
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from psygnal import Signal
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QIcon
-from qtpy.QtWidgets import QGridLayout, QGroupBox, QListWidget, QListWidgetItem, QPushButton
+from qtpy.QtWidgets import QGridLayout, QGroupBox, QListWidget, QListWidgetItem
 
+from napari_msseg._napari.panels import push_button
 from napari_msseg.moments import THUMBNAIL, Moment
 
 HEIGHT = THUMBNAIL + 46
@@ -24,15 +25,14 @@ class MomentPanel(QGroupBox):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__("7 · Go back")
-        self.remember_button = QPushButton("Remember")
-        self.remember_button.setToolTip(
+        self.remember_button = push_button(
+            "Remember",
             "Keep this moment: strokes, locks, classes, model and prediction. Stop, Pause and "
-            "Reset do so too"
+            "Reset do so too",
+            self.remember,
         )
-        self.back_button = QPushButton("◀ Back")
-        self.back_button.setToolTip("The moment before")
-        self.forward_button = QPushButton("Forward ▶")
-        self.forward_button.setToolTip("The moment after")
+        self.back_button = push_button("◀ Back", "The moment before", self.back)
+        self.forward_button = push_button("Forward ▶", "The moment after", self.forward)
         self.list = QListWidget()
         self.list.setFlow(QListWidget.Flow.LeftToRight)
         self.list.setViewMode(QListWidget.ViewMode.IconMode)
@@ -41,9 +41,6 @@ class MomentPanel(QGroupBox):  # type: ignore[misc]
         self.list.setIconSize(QSize(THUMBNAIL, THUMBNAIL))
         self.list.setFixedHeight(HEIGHT)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
-        self.remember_button.clicked.connect(self.remember.emit)
-        self.back_button.clicked.connect(self.back.emit)
-        self.forward_button.clicked.connect(self.forward.emit)
         self.list.itemClicked.connect(self._choose)
         grid = QGridLayout(self)
         grid.addWidget(self.back_button, 0, 0)

@@ -187,8 +187,7 @@ class ObjectLayers:
         elif image is not None and image is self._session.image and self.is_wanted:
             self._answered = asked
             self._write(image, asked[1], message)
-            names = {c.class_: c.name for c in self._session.classes}
-            self.found.emit(message.table().with_class_names(names))
+            self.found.emit(message.table().with_class_names(self._session.classes.names))
 
     def _write(self, image: Image, frame: layers.Frame, message: ObjectsFound) -> None:
         layer = self._layers.get(image)

@@ -13,12 +13,12 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QGroupBox,
     QLabel,
-    QPushButton,
     QSlider,
     QSpinBox,
 )
 
 from napari_msseg._napari.object_table import short_unit
+from napari_msseg._napari.panels import push_button
 from napari_msseg.objects.config import ObjectConfig
 
 MOST_SMOOTHING = 10
@@ -55,16 +55,14 @@ class ObjectPanel(QGroupBox):  # type: ignore[misc]
         self.neck.setValue(75)
         self.neck.setToolTip("Of the width of the smaller part: narrower, and it is a neck")
         self.neck.setKeyboardTracking(False)
-        self.table_button = QPushButton("Table")
-        self.table_button.setToolTip("A row an object: sizes, shapes, intensities")
-        self.save_button = QPushButton("Save table…")
-        self.save_button.setToolTip("Write the table as CSV")
+        self.table_button = push_button(
+            "Table", "A row an object: sizes, shapes, intensities", self.table_wanted
+        )
+        self.save_button = push_button("Save table…", "Write the table as CSV", self.save_wanted)
         self.smoothing.valueChanged.connect(self._say)
         self.split.toggled.connect(self._say)
         for box in (self.min_size, self.fill, self.neck):
             box.valueChanged.connect(self._say)
-        self.table_button.clicked.connect(self.table_wanted.emit)
-        self.save_button.clicked.connect(self.save_wanted.emit)
         grid = QGridLayout(self)
         grid.addWidget(self.objects, 0, 0)
         grid.addWidget(self.count, 0, 1)

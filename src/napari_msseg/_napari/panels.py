@@ -145,13 +145,15 @@ class TrainPanel(QGroupBox):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__("2 · Train")
-        self.train_button = _button("Train", "Learn from the strokes; go on painting", self.train)
-        self.pause_button = _button("Pause", "Hold training; press again to go on", self.pause)
-        self.stop_button = _button("Stop", "End training; the model is kept", self.stop)
-        self.reset_button = _button(
+        self.train_button = push_button(
+            "Train", "Learn from the strokes; go on painting", self.train
+        )
+        self.pause_button = push_button("Pause", "Hold training; press again to go on", self.pause)
+        self.stop_button = push_button("Stop", "End training; the model is kept", self.stop)
+        self.reset_button = push_button(
             "Reset", "Forget the model and clear the prediction; strokes stay", self.reset
         )
-        self.once_button = _button(
+        self.once_button = push_button(
             "Update once", "Take up the strokes, answer, and stop", self.once
         )
         self.live = QCheckBox("Live")
@@ -210,7 +212,7 @@ class LookPanel(QGroupBox):  # type: ignore[misc]
         self.probability = QComboBox()
         self.probability.setToolTip("A layer with the probability of one class")
         self.probability.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        self.next_button = _button(
+        self.next_button = push_button(
             "Next spot  (N)", "Go to where a stroke would help most; key N", self.next_spot
         )
         self._shown: int | None = None
@@ -272,25 +274,25 @@ class ExportPanel(QGroupBox):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__("8 · Save")
-        self.export_button = _button(
+        self.export_button = push_button(
             "Save mask…",
             "Write the prediction as TIFF or NIfTI, exactly over its image",
             self.export,
         )
-        self.save_button = _button(
+        self.save_button = push_button(
             "Save session…",
             "Strokes, classes and model in one file, to go on with later",
             self.save_session,
         )
-        self.open_button = _button(
+        self.open_button = push_button(
             "Open session…", "Go on with strokes and model of a session file", self.open_session
         )
         grid = QGridLayout(self)
         grid.addWidget(self.export_button, 0, 0, 1, 2)
-        self.apply_button = _button(
+        self.apply_button = push_button(
             "Apply to folder…", "Segment all images of a folder with this model", self.apply_wanted
         )
-        self.record_button = _button(
+        self.record_button = push_button(
             "Record…",
             "A folder that can be cited: mask, strokes, weights, versions, the command that "
             "repeats it, and a paragraph for the methods",
@@ -299,7 +301,7 @@ class ExportPanel(QGroupBox):  # type: ignore[misc]
         self.chore = QLabel()
         self.chore.setWordWrap(True)
         self.chore.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self.cancel_button = _button("Cancel", "What is finished stays", self.cancel_wanted)
+        self.cancel_button = push_button("Cancel", "What is finished stays", self.cancel_wanted)
         grid.addWidget(self.save_button, 1, 0)
         grid.addWidget(self.open_button, 1, 1)
         grid.addWidget(self.apply_button, 2, 0)
@@ -317,11 +319,12 @@ class ExportPanel(QGroupBox):  # type: ignore[misc]
             button.setEnabled(not words)
 
 
-def _button(text: str, tip: str, signal: Any) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    button.clicked.connect(signal.emit)
-    return button
+def push_button(text: str, tip: str, signal: Any) -> QPushButton:
+    """Return a button that emits a signal."""
+    made = QPushButton(text)
+    made.setToolTip(tip)
+    made.clicked.connect(signal.emit)
+    return made
 
 
 def _layer_box(tip: str) -> QComboBox:

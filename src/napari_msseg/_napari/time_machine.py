@@ -96,9 +96,8 @@ class TimeMachine:
         """
         session = self._session
         image, scribbles = session.image, session.scribbles
-        shown = session.answers.copy() if session.has_answered else None
         moments = self._moments()
-        if image is None or scribbles is None or shown is None or moments is None:
+        if image is None or scribbles is None or moments is None or not session.has_answered:
             return False
         try:
             snapshot = layers.take_snapshot(scribbles, image, 0)
@@ -108,6 +107,9 @@ class TimeMachine:
         if self._current is not None and state == self._last:
             then()
             return True
+        shown = session.answers.copy()
+        if shown is None:
+            return False
         self._last = state
         model = moments.folder / "model.safetensors"
         saved = self._keeper.saved(image, snapshot)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_msseg.cli.exits import say
+from napari_msseg.cli.many import each_of
 from napari_msseg.cli.report import environment, file_of, write_report
 from napari_msseg.cli.segment import parse_spacing
 from napari_msseg.cli.targets import check_distinct, check_mask, name_results
@@ -69,23 +70,16 @@ def run(request: Request) -> None:
     config = _config(request)
     tasks = plan(request)
     tables: list[tuple[Mapping[str, object], Measurements]] = []
-    rows: list[dict[str, Any]] = []
-    failed = 0
     if tasks[0].objects is not None:
         tasks[0].objects.parent.mkdir(exist_ok=True)
-    for task in tasks:
-        try:
-            found = _measure(task, request, config, spacing)
-        except InputError as error:
-            if len(tasks) == 1:
-                raise
-            failed += 1
-            rows.append({"mask": str(task.mask), "error": str(error)})
-            say(f"error: {error}")
-            continue
+
+    def work(task: Task) -> dict[str, Any]:
+        found = _measure(task, request, config, spacing)
         tables.append(({"mask": task.mask.name}, found))
-        rows.append({"mask": str(task.mask), "objects": len(found), "unit": found.unit})
         say(f"{task.mask}: {len(found)} object{'s' * (len(found) != 1)}")
+        return {"mask": str(task.mask), "objects": len(found), "unit": found.unit}
+
+    rows, failed = each_of(tasks, work, lambda task: {"mask": str(task.mask)})
     if tables:
         write_csv(request.table, tables)
     if request.report is not None:
@@ -168,8 +162,7 @@ def _measure(
     table = read_class_table(task.mask)
     if request.numbered or table is None:
         return found
-    names = {c.class_: c.name for c in table}
-    return found.with_class_names(names)
+    return found.with_class_names(table.names)
 
 
 def _read_mask(
@@ -199,10 +192,4 @@ def _channels_of(path: Path, geometry: Volume) -> list[npt.NDArray[Any]]:
             raise InputError(
                 f"has spatial shape {image.spatial_shape}, the mask {geometry.spatial_shape}"
             )
-        return list(_split(image))
-
-
-def _split(image: Volume) -> Iterable[npt.NDArray[Any]]:
-    if "C" not in image.axes:
-        return [image.data]
-    return np.moveaxis(image.data, image.axes.index("C"), 0)
+        return list(image.channels_first())

@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_msseg.boundaries import decide
 from napari_msseg.cli.exits import say
+from napari_msseg.cli.many import each_of
 from napari_msseg.cli.report import environment, file_of, image_fields, write_report
 from napari_msseg.cli.segment import parse_spacing
 from napari_msseg.cli.targets import (
@@ -87,20 +88,14 @@ def run(request: Request) -> None:
                              f"{request.model} knows the label {largest}; use .tif")  # fmt: skip
     network = checkpoint.build().to(device)
     tasks[0].mask.parent.mkdir(exist_ok=True)
-    rows, failed = [], 0
-    for task in tasks:
+
+    def work(task: Task) -> dict[str, Any]:
         if request.skip_done and task.is_done:
-            rows.append({"image": str(task.image), "mask": str(task.mask), "skipped": True})
             say(f"{task.mask}: done before")
-            continue
-        try:
-            rows.append(_predict(task, request, spacing, network, checkpoint, device))
-        except InputError as error:
-            if len(tasks) == 1:
-                raise
-            failed += 1
-            rows.append({"image": str(task.image), "error": str(error)})
-            say(f"error: {error}")
+            return {"image": str(task.image), "mask": str(task.mask), "skipped": True}
+        return _predict(task, request, spacing, network, checkpoint, device)
+
+    rows, failed = each_of(tasks, work, lambda task: {"image": str(task.image)})
     if request.report is not None:
         write_report({"model": str(request.model), "images": rows, **environment()}, request.report)
     if failed:

@@ -28,14 +28,13 @@ from napari_msseg.io.class_table import write_class_table
 from napari_msseg.io.formats import READABLE, Format, format_of
 from napari_msseg.io.guard import require_file
 from napari_msseg.pieces import count_pieces
-from napari_msseg.saved_session import SavedSession, fingerprint, read_session
+from napari_msseg.saved_session import SUFFIX, SavedSession, fingerprint, read_session
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.volume import Volume
 
 MASK, MODEL, STROKES = "mask", "model.safetensors", "strokes"
 RECORD, REPORT, METHODS = "record.json", "report.json", "METHODS.md"
 PACKAGES = ("napari-msseg", "torch", "numpy", "scipy", "scikit-image", "scikit-learn")
-SESSION = ".msseg"
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def run(request: Request) -> None:
     check_folder(request.output, "the record")
     if request.output.is_dir() and any(request.output.iterdir()):
         raise InputError(f"{request.output}: holds files already; name a new folder")
-    saved = read_session(request.scribbles) if request.scribbles.suffix == SESSION else None
+    saved = read_session(request.scribbles) if request.scribbles.suffix == SUFFIX else None
     image = read_image(request.image, request.axes, segment.parse_spacing(request.spacing))
     _require_same(request, saved, image)
     scribbles = ScribbleSnapshot.from_labels(read_labels(request.scribbles, like=image))
@@ -159,7 +158,7 @@ def _record(
 ) -> dict[str, Any]:
     config: SessionConfig = segment.session_config(image.spatial_ndim, wanted)
     assert config.model == default_config(image.spatial_ndim).model
-    names = {} if saved is None else {c.class_: c.name for c in saved.classes}
+    names = {} if saved is None else saved.classes.names
     pieces = count_pieces(scribbles)
     return {
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

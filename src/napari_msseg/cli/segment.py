@@ -23,15 +23,12 @@ from napari_msseg.errors import InputError
 from napari_msseg.io import read_image, read_labels, write_mask, write_probabilities
 from napari_msseg.io.atomic import check_target
 from napari_msseg.io.guard import naming
-from napari_msseg.saved_session import read_session
+from napari_msseg.saved_session import SUFFIX, read_session
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.volume import Volume
 
 if TYPE_CHECKING:
     from napari_msseg.segmentation import Segmentation
-
-
-SESSION = ".msseg"
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ def run(request: Request) -> None:
 
 def _locked(path: Path) -> ScribbleSnapshot | None:
     """Return what is locked in a session, None in other files."""
-    return read_session(path).locked if path.suffix == SESSION else None
+    return read_session(path).locked if path.suffix == SUFFIX else None
 
 
 def parse_spacing(text: str | None) -> tuple[float, ...] | None:

@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_msseg.commands import SharedImage
+from napari_msseg.mapped_image import map_image
 from napari_msseg.objects.finding import find_objects, keep_numbers
 from napari_msseg.objects.measuring import measure
 from napari_msseg.objects.messages import COMMANDS, FindObjects, ObjectsFailed, ObjectsFound
@@ -43,7 +43,9 @@ class ObjectFinder:
     def _found(self, asked: FindObjects) -> ObjectsFound:
         if asked.image is not None:
             self._channels = ()
-            self._channels = _channels_of(asked.image) if asked.image.path else ()
+            self._channels = (
+                tuple(map_image(asked.image).channels_first()) if asked.image.path else ()
+            )
         numbers, classes = find_objects(asked.mask, asked.spacing, asked.config)
         before = self._before
         if asked.goes_on and before is not None and before.shape == numbers.shape:
@@ -63,14 +65,6 @@ class ObjectFinder:
             values=np.array(list(table.columns.values()), np.float64),
             unit=table.unit,
         )
-
-
-def _channels_of(shared: SharedImage) -> list[npt.NDArray[Any]]:
-    """Map an image that the window shares, and return its channels."""
-    pixels = np.memmap(shared.path, np.dtype(shared.dtype), "r", shape=shared.shape)
-    if "C" not in shared.axes:
-        return [pixels]
-    return list(np.moveaxis(pixels, shared.axes.index("C"), 0))
 
 
 def serve(commands: IO[bytes], replies: IO[bytes]) -> None:
