@@ -235,7 +235,7 @@ def _memory(viewer: Any, widget: Any, scribbles: Any, minutes: float) -> list[fl
         action: Callable[[], object] = rng.choice(
             (
                 scribbles.undo,
-                widget.look_panel.uncertainty.toggle,
+                lambda: widget.look_panel.choose(rng.choice(widget.look_panel.keys)),
                 widget.navigator.next,
                 viewer.reset_view,
                 lambda: None,

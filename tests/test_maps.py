@@ -20,9 +20,9 @@ def of_pixel(*probabilities: float) -> np.ndarray:
     ("probabilities", "expected"),
     [
         ((1, 0), 0),
-        ((0.5, 0.5), 255),
-        ((0.4, 0.4, 0.2), 255),  # whatever the third is
-        ((0.2, 0.75, 0.05), 115),
+        ((0.5, 0.5), 100),
+        ((0.4, 0.4, 0.2), 100),  # whatever the third is
+        ((0.2, 0.75, 0.05), 45),
         ((1,), 0),  # one class alone is sure
     ],
 )
@@ -32,10 +32,10 @@ def test_uncertainty_is_highest_where_the_two_likeliest_are_level(probabilities,
     assert found.item() == expected
 
 
-def test_probabilities_go_from_0_to_255():
+def test_probabilities_are_per_cent():
     p = np.stack([np.linspace(0, 1, 6), np.linspace(1, 0, 6)]).reshape(2, 2, 3)
-    np.testing.assert_array_equal(probability(p, 0).ravel(), [0, 51, 102, 153, 204, 255])
-    np.testing.assert_array_equal(probability(p, 1), 255 - probability(p, 0))
+    np.testing.assert_array_equal(probability(p, 0).ravel(), [0, 20, 40, 60, 80, 100])
+    np.testing.assert_array_equal(probability(p, 1), 100 - probability(p, 0))
 
 
 @given(arrays(np.float32, (4, 3, 5), elements=st.floats(0, 1, width=32)))
@@ -57,7 +57,7 @@ def test_maps_have_the_shape_of_the_region_and_leave_the_probabilities_alone(dty
 def test_what_is_not_a_number_is_drawn_as_unsure_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert uncertainty(of_pixel(np.nan, np.nan)).item() == 255
+        assert uncertainty(of_pixel(np.nan, np.nan)).item() == 100
         assert probability(of_pixel(np.nan, 1), 0).item() == 0
 
 

@@ -19,6 +19,8 @@ import numpy as np
 from PIL import Image
 from qtpy.QtWidgets import QApplication, QScrollArea
 
+from napari_msseg.events import MapKind
+
 FOLDER = Path(__file__).resolve().parents[1] / "docs"
 COLOURS = 256
 
@@ -60,12 +62,12 @@ def tissue() -> None:
     spin(20.0)
     viewer.reset_view()
     take(viewer, "screenshot")
-    widget.look_panel.uncertainty.setChecked(True)
+    widget.look_panel.choose((MapKind.UNCERTAINTY, 0))
     spin(3.0)
     widget.navigator.next()
     spin(3.0)
     take(viewer, "tour_next_spot")
-    widget.look_panel.uncertainty.setChecked(False)
+    widget.look_panel.choose(None)
     widget.classes.add()
     widget.classes.rename(2, "Lumen")
     widget.classes.move(2, 1)

@@ -233,11 +233,7 @@ class User:
     def look_closer(self) -> None:
         """Show a map, or no longer; go to the next spot."""
         look = self.dock.look_panel
-        boxes = look.uncertainty.click, look.pseudo_labels.click, self._choose_probability
-        self.rng.choice((*boxes, look.next_button.click, look.next_button.click))()
-
-    def _choose_probability(self) -> None:
-        self._choose(self.dock.look_panel.probability)
+        self.rng.choice((lambda: self._choose(look.map), look.next_button.click))()
 
     def choose(self) -> None:
         """Choose an image, scribbles, what slices are, or a channel."""

@@ -142,7 +142,7 @@ class MapReady(Event):
     start : tuple of int
         First pixel of the tile along each spatial axis.
     values : ndarray of uint8
-        0 … 255 for uncertainty and probability; pseudo-labels are 0 where there is none, and
+        Per cent for uncertainty and probability; pseudo-labels are 0 where there is none, and
         class + 1, as in a scribble layer.
     """
 

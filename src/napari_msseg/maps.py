@@ -8,8 +8,8 @@ import numpy.typing as npt
 from napari_msseg.events import MapKind
 
 MAP_KINDS = tuple(MapKind)
-LEVELS = 255
-"""Value of 1."""
+LEVELS = 100
+"""Value of 1: per cent, which is what the viewer shows below the mouse."""
 
 Probabilities = npt.NDArray[np.floating]
 Bytes = npt.NDArray[np.uint8]
@@ -38,7 +38,7 @@ def margin(probabilities: Probabilities) -> npt.NDArray[np.float32]:
 
 
 def uncertainty(probabilities: Probabilities) -> Bytes:
-    """Return how level the two likeliest classes are: 255 level, 0 sure.
+    """Return how level the two likeliest classes are: 100 level, 0 sure.
 
     Parameters
     ----------
@@ -47,13 +47,13 @@ def uncertainty(probabilities: Probabilities) -> Bytes:
     Returns
     -------
     ndarray of uint8, shape of the region
-        255 also where a probability is not a number.
+        100 also where a probability is not a number.
     """
     return _as_bytes(1 - np.nan_to_num(margin(probabilities)))
 
 
 def probability(probabilities: Probabilities, k: int) -> Bytes:
-    """Return the probability of a class, 255 where it is 1.
+    """Return the probability of a class in per cent.
 
     Parameters
     ----------

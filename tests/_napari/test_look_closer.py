@@ -58,13 +58,10 @@ KINDS = {
 
 
 def _switch(dock, kind, on=True):
-    panel = dock.look_panel
-    if kind is MapKind.PROBABILITY:
-        panel.probability.setCurrentIndex(2 if on else 0)
-        panel.probability.activated.emit(panel.probability.currentIndex())
-    else:
-        box = panel.uncertainty if kind is MapKind.UNCERTAINTY else panel.pseudo_labels
-        box.setChecked(on)
+    key = (kind, int(kind is MapKind.PROBABILITY)) if on else None
+    box = dock.look_panel.map
+    box.setCurrentIndex(dock.look_panel.keys.index(key))
+    box.activated.emit(box.currentIndex())
 
 
 @pytest.mark.parametrize("kind", list(MapKind))
@@ -91,6 +88,34 @@ def test_a_map_that_is_switched_off_is_hidden_and_no_longer_sent(dock, viewer, w
     assert (last.uncertainty, last.pseudo_labels, last.probabilities) == (False, False, ())
 
 
+def test_one_map_at_a_time_is_seen(dock, viewer, workers):
+    for kind in (MapKind.UNCERTAINTY, MapKind.PSEUDO_LABELS, MapKind.PROBABILITY):
+        _switch(dock, kind)
+        _say_map(workers[0], kind, int(kind is MapKind.PROBABILITY), 1)
+    seen = [x.name for x in viewer.layers if layers.role_of(x) == "map" and x.visible]
+    assert seen == ["cells probability of Foreground (%)"]
+    last = workers[0].of(ShowMaps)[-1]
+    assert (last.uncertainty, last.pseudo_labels, last.probabilities) == (False, False, (1,))
+
+
+def test_a_map_has_a_legend_in_per_cent(dock, viewer, workers):
+    _switch(dock, MapKind.UNCERTAINTY)
+    _say_map(workers[0], MapKind.UNCERTAINTY)
+    layer = _map(viewer, "uncertainty")
+    assert layer.contrast_limits == [0, 100]
+    assert layer.colorbar.visible
+
+
+def test_a_probability_is_called_as_its_class_is_called_now(dock, viewer, workers):
+    _switch(dock, MapKind.PROBABILITY)
+    _say_map(workers[0], MapKind.PROBABILITY, 1)
+    dock.classes.rename(1, "Nuclei")
+    assert _map(viewer, "probability").name == "cells probability of Nuclei (%)"
+    _map(viewer, "probability").name = "mine"
+    dock.classes.rename(1, "Cells")
+    assert "mine" in viewer.layers
+
+
 def test_a_map_is_no_image_to_segment_and_no_scribbles(dock, viewer, workers):
     for kind in MapKind:
         _switch(dock, kind)
@@ -115,7 +140,7 @@ def test_a_map_whose_layer_is_removed_is_no_longer_wanted(dock, viewer, workers)
     _switch(dock, MapKind.UNCERTAINTY)
     _say_map(workers[0], MapKind.UNCERTAINTY)
     viewer.layers.remove(_map(viewer, "uncertainty"))
-    assert not dock.look_panel.uncertainty.isChecked()
+    assert dock.look_panel.shown is None
     _say_map(workers[0], MapKind.UNCERTAINTY)  # one that was underway
     assert [x.name for x in viewer.layers] == ["cells", "cells prediction", "cells scribbles"]
     _switch(dock, MapKind.UNCERTAINTY)
@@ -198,6 +223,38 @@ def test_in_a_volume_next_goes_to_the_slice(
     _spots(workers[0], (6, 10, 20))
     assert viewer.dims.current_step[0] == 6
     assert _centre(viewer) == (10, 20)
+
+
+def test_a_ring_marks_the_spot_until_something_is_painted(
+    dock, viewer, workers, qtbot, paint, quiet
+):
+    scribbles = dock.session.scribbles
+    viewer.layers.selection.active = scribbles
+    _click(qtbot, dock.look_panel.next_button)
+    _spots(workers[0], (3, 5), (28, 30))
+    ring = _map(viewer, "look here")
+    assert viewer.layers[-1] is ring
+    assert viewer.layers.selection.active is scribbles
+    assert not ring.editable
+    np.testing.assert_array_equal(ring.data, [(3, 5)])
+    _click(qtbot, dock.look_panel.next_button)
+    np.testing.assert_array_equal(_map(viewer, "look here").data, [(28, 30)])
+    assert [x.name for x in viewer.layers].count("cells look here") == 1
+    paint(scribbles, 2, row=20)
+    quiet()
+    assert "cells look here" not in viewer.layers
+
+
+def test_the_ring_goes_with_its_image_and_with_the_dock(dock, viewer, workers, qtbot):
+    _click(qtbot, dock.look_panel.next_button)
+    _spots(workers[0], (3, 5))
+    viewer.layers.remove(dock.session.image)
+    assert "cells look here" not in viewer.layers
+    viewer.add_image(np.zeros((32, 40)), name="other")
+    dock.navigator.show(viewer.layers["other"], (3, 5))
+    assert "other look here" in viewer.layers
+    dock.destroyed.emit()
+    assert "other look here" not in viewer.layers
 
 
 def test_next_before_train_says_what_to_do(viewer, make_dock, qtbot, workers, warnings):

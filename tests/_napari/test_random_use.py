@@ -543,13 +543,9 @@ class RandomUse(RuleBasedStateMachine):
 
     # --------------------------------------------------------------------------- looking
 
-    @rule(kind=st.sampled_from(["uncertainty", "pseudo_labels"]))
-    def switch_a_map(self, kind: str) -> None:
-        getattr(self.dock.look_panel, kind).click()
-
     @rule(n=some)
-    def choose_a_probability(self, n: int) -> None:
-        self._choose(self.dock.look_panel.probability, n)
+    def choose_a_map(self, n: int) -> None:
+        self._choose(self.dock.look_panel.map, n)
 
     @rule()
     def go_to_the_next_spot(self) -> None:
@@ -717,8 +713,8 @@ class RandomUse(RuleBasedStateMachine):
             (c.class_, c.name) for c in table
         ]
         assert self.panel.classes.current in table
-        offered = self.dock.look_panel.probability
-        assert [offered.itemData(i) for i in range(1, offered.count())] == [c.class_ for c in table]
+        offered = [key[1] for key in self.dock.look_panel.keys if key and key[1]]
+        assert offered == [c.class_ for c in table if c.class_]
         if self._is_ours(self.chosen):
             for c in table:
                 shown = self.chosen.colormap.color_dict[c.class_ + 1]
@@ -729,13 +725,10 @@ class RandomUse(RuleBasedStateMachine):
         return layer is not None and layers.role_of(layer) == "scribbles"
 
     @invariant()
-    def the_dock_shows_which_maps_are_wanted(self) -> None:
+    def the_dock_shows_which_map_is_wanted(self) -> None:
         look, wanted = self.dock.look_panel, self.session.answers.maps.wanted
-        assert look.uncertainty.isChecked() == ((MapKind.UNCERTAINTY, 0) in wanted)
-        assert look.pseudo_labels.isChecked() == ((MapKind.PSEUDO_LABELS, 0) in wanted)
-        shown = [c for kind, c in wanted if kind is MapKind.PROBABILITY]
-        chosen = look.probability.currentData()
-        assert shown == ([] if chosen is None else [chosen])
+        assert wanted == (() if look.shown is None else (look.shown,))
+        assert look.map.currentIndex() == look.keys.index(look.shown)
 
     @invariant()
     def the_dock_lists_the_layers_of_the_viewer(self) -> None:

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import tifffile
 from napari.components import ViewerModel
+from PIL import Image
 from qtpy.QtCore import QCoreApplication, QEvent, QSize, Qt
 
 from napari_msseg import io
@@ -29,6 +30,7 @@ from napari_msseg.engine.shared_image import unshare
 from napari_msseg.errors import InputError
 from napari_msseg.events import Failed, Notice, SessionState, StepDone
 from napari_msseg.io.units import length_in
+from napari_msseg.volume import Volume
 
 ONES = np.ones((32, 40), np.uint8)
 PLUGIN = ("napari-msseg", "Scribble segmentation")
@@ -483,6 +485,54 @@ def test_a_nifti_mask_lies_over_the_file_that_its_image_came_from(
     written = nib.load(tmp_path / "mask.nii.gz")
     np.testing.assert_allclose(written.affine, turned)
     assert np.asarray(written.dataobj)[3, 2, 1] == 1
+
+
+@pytest.fixture
+def chosen_files(monkeypatch):
+    """Answer the question for images."""
+
+    def with_paths(*paths):
+        found = [str(path) for path in paths]
+        monkeypatch.setattr(
+            "napari_msseg._napari.file_dialogs.QFileDialog.getOpenFileNames", lambda *_: (found, "")
+        )
+
+    return with_paths
+
+
+def test_open_takes_our_reader_unasked_and_chooses_the_image(
+    plugins, ready, viewer, qtbot, tmp_path, chosen_files
+):
+    pixels = np.ones((9, 12), np.uint8)
+    io.write_mask(tmp_path / "wide.tif", pixels, Volume(pixels, "YX", (2.0, 3.0), "mm"))
+    chosen_files(tmp_path / "wide.tif")
+    _click(qtbot, ready.layer_panel.open_button)
+    image = ready.layer_panel.chosen_image()
+    assert image.name == "wide"
+    np.testing.assert_allclose(image.scale, (2.0, 3.0))
+
+
+def test_open_opens_the_good_ones_among_broken_files(
+    plugins, ready, viewer, warnings, qtbot, tmp_path, chosen_files
+):
+    (tmp_path / "broken.tif").write_bytes(b"II*\0 nothing")
+    picture = np.zeros((40, 50, 3), np.uint8)
+    Image.fromarray(picture).save(tmp_path / "photo.png")
+    chosen_files(tmp_path / "broken.tif", tmp_path / "photo.png")
+    _click(qtbot, ready.layer_panel.open_button)
+    assert [text for text in warnings if "broken.tif" in text]
+    assert ready.layer_panel.chosen_image().name == "photo"
+    assert ready.layer_panel.chosen_image().rgb
+
+
+def test_open_while_it_trains_leaves_the_choice_as_it_is(
+    plugins, running, viewer, qtbot, tmp_path, chosen_files
+):
+    Image.fromarray(np.zeros((9, 12), np.uint8)).save(tmp_path / "other.png")
+    chosen_files(tmp_path / "other.png")
+    _click(qtbot, running.layer_panel.open_button)
+    assert "other" in viewer.layers
+    assert running.layer_panel.chosen_image() is running.session.image
 
 
 def test_without_a_prediction_there_is_nothing_to_write(ready, warnings, qtbot, tmp_path):

@@ -104,7 +104,8 @@ class AnswerLayers:
     def write_map(self, tile: MapReady, classes: ClassTable) -> None:
         """Write a part of a map, if that is wanted."""
         if self.image is not None:
-            layer = self.maps.write(self.image, classes, tile, self.frame)
+            below = self.prediction or self.image
+            layer = self.maps.write(self.image, below, classes, tile, self.frame)
             if layer is not None:
                 self._repaint.soon(layer)
 

@@ -22,6 +22,7 @@ from napari_msseg.objects.table import Measurements, write_csv
 
 NIFTI_TYPES = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;OME-TIFF (*.ome.tif)"
 FILE_TYPES = "TIFF (*.tif *.tiff);;OME-TIFF (*.ome.tif);;NIfTI (*.nii.gz *.nii)"
+IMAGE_TYPES = "Images (*.tif *.tiff *.nii *.nii.gz *.png *.jpg *.jpeg *.bmp);;All files (*)"
 TABLE_TYPES = "Comma-separated values (*.csv)"
 SESSION_TYPES = "Scribble session (*.msseg)"
 NO_PREDICTION = "There is no prediction yet: press Train first."
@@ -112,6 +113,22 @@ class FileDialogs:
         path, _ = QFileDialog.getSaveFileName(window, "Save session", name, SESSION_TYPES)
         if path:
             self._try(lambda: self._files.save(Path(path), image, scribbles))
+
+    def open_images(self) -> list[Image]:
+        """Ask for files and open each as a layer, with our reader: it keeps spacing and units."""
+        from napari_msseg._napari.contributions import PLUGIN, get_reader  # late: samples
+
+        viewer, name = self._session.viewer, self._suggested("")
+        paths, _ = QFileDialog.getOpenFileNames(
+            self._panel.window(), "Open images", name, IMAGE_TYPES
+        )
+        opened = []
+        for path in paths:
+            try:
+                opened += viewer.open(path, plugin=PLUGIN if get_reader(path) else None)
+            except (InputError, ValueError, OSError) as error:  # one of many may be broken
+                self.warned.emit(str(error))
+        return [layer for layer in opened if layers.is_image(layer)]
 
     def open_session(self) -> None:
         """Ask for a session file and go on with it."""

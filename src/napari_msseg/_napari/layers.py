@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from napari.layers import Image, Labels
+from napari.layers import Image, Labels, Points
 from napari.layers.base import Layer
 
 from napari_msseg._napari.colours import prediction_colours, scribble_colours
@@ -28,6 +28,10 @@ PREDICTION_OPACITY = 0.45
 OBJECTS_OPACITY = 0.7
 LOCK_WIDTH = 2
 """Of the outline of what is locked, pixels."""
+LEGEND = (12, 90)
+"""Width and height of the legend of a map, in pixels of the screen."""
+RING_WIDTH = 0.08
+"""Of a mark, as a share of its diameter."""
 MIN_BRUSH, BRUSHES_ACROSS = 3, 80
 TIME_NAMES = ("t", "time", "frame", "frames")
 Frame = tuple[int, ...]
@@ -165,16 +169,34 @@ def new_scribbles(image: Image, classes: ClassTable) -> Labels:
     return layer  # the brush later: napari's buttons follow only what happens in a viewer
 
 
-def new_map(image: Image, name: str, colormap: Any) -> Image:
-    """Return an empty layer for a picture of what the session thinks, 0 … 255."""
-    return Image(
+def new_map(image: Image, name: str, colormap: Any, levels: int) -> Image:
+    """Return an empty layer for a picture of what the session thinks, 0 … levels, with a legend."""
+    layer = Image(
         np.zeros(spatial_shape(image), np.uint8),
         name=f"{image.name} {name}",
         colormap=colormap,
-        contrast_limits=(0, 255),
+        contrast_limits=(0, levels),
         blending="translucent_no_depth",
         opacity=0.7,
         metadata=_metadata(image, "map"),
+        **placement(image),
+    )
+    if hasattr(layer, "colorbar"):  # napari 0.6 has none
+        layer.colorbar.size = LEGEND
+        layer.colorbar.visible = True
+    return layer
+
+
+def new_mark(image: Image, colour: str) -> Points:
+    """Return a ring to put around a pixel of an image."""
+    return Points(
+        np.zeros((1, image.ndim)),
+        name=f"{image.name} look here",
+        symbol="disc",
+        face_color="transparent",
+        border_color=colour,
+        border_width=RING_WIDTH,
+        metadata=_metadata(image, "mark"),
         **placement(image),
     )
 
@@ -331,10 +353,10 @@ def visible_part(viewer: Any, layer: Image, frame: Frame = ()) -> Part | None:
     return tuple(map(int, start)), tuple(map(int, stop))
 
 
-def look_at(viewer: Any, image: Image, position: Sequence[float], across: float) -> None:
+def look_at(viewer: Any, image: Image, position: Sequence[float], across: float) -> float:
     """Put a pixel of an image into the middle of the view, in 2D.
 
-    Closer where more than `across` pixels are seen, never farther away.
+    Closer where more than `across` pixels are seen, never farther away. Returns how many are seen.
     """
     viewer.dims.ndisplay = 2  # from outside nobody sees a slice, and no brush works
     world = np.asarray(image.data_to_world(position), float)
@@ -346,9 +368,12 @@ def look_at(viewer: Any, image: Image, position: Sequence[float], across: float)
     camera = camera_of(viewer)
     part = visible_part(viewer, image)
     camera.center = tuple(world[shown])
-    if part is not None:
-        first, last = (np.array(corner)[shown] for corner in part)
-        camera.zoom *= max(1.0, float((last - first).min()) / across)
+    if part is None:
+        return float(min(across, *(spatial_shape(image)[axis] for axis in shown)))
+    first, last = (np.array(corner)[shown] for corner in part)
+    seen = float((last - first).min())
+    camera.zoom *= max(1.0, seen / across)
+    return min(seen, across)
 
 
 def fitting_brush(viewer: Any, image: Image) -> int:

@@ -14,9 +14,12 @@ from napari_msseg._napari import layers
 from napari_msseg._napari.colours import scribble_colours
 from napari_msseg.classes import ClassTable
 from napari_msseg.events import MapKind, MapReady
+from napari_msseg.maps import LEVELS
 
 UNCERTAIN = "#ff00ff"
 """No class has this colour, and no stain."""
+SHOWS = "napari-msseg shows"
+"""Key in the metadata of a map that holds what of its name is ours."""
 MapKey = tuple[MapKind, int]
 """Kind, and the class where it is one's probability."""
 
@@ -52,13 +55,16 @@ class MapLayers:
         }
 
     def write(
-        self, image: Image, classes: ClassTable, tile: MapReady, frame: layers.Frame
+        self, image: Image, below: Layer, classes: ClassTable, tile: MapReady, frame: layers.Frame
     ) -> Layer | None:
-        """Write a tile; return the layer that must be redrawn, None where nothing changed."""
+        """Write a tile of a map of an image, whose layer lies above `below`.
+
+        Returns the layer that must be redrawn, None where nothing changed.
+        """
         key = (tile.kind, tile.class_)
         if key not in self.wanted:
             return None
-        layer = self._of(image, classes, key)
+        layer = self._of(image, below, classes, key)
         target = layer.data[frame][tile.region]
         if np.array_equal(target, tile.values):
             return None
@@ -90,13 +96,22 @@ class MapLayers:
                     layer.colormap = scribble_colours(classes)
                 elif kind is MapKind.PROBABILITY and class_ in classes:
                     layer.colormap = _ramp(classes[class_].colour)
+                    self._rename(layer, _probability_of(classes[class_].name))
 
-    def _of(self, image: Image, classes: ClassTable, key: MapKey) -> Layer:
+    def _of(self, image: Image, below: Layer, classes: ClassTable, key: MapKey) -> Layer:
         known = self._layers.setdefault(image, {})
         if key not in known:
             known[key] = self._make(image, classes, key)
-            layers.insert_above(self._viewer, image, known[key])
+            layers.insert_above(self._viewer, below, known[key])
         return known[key]
+
+    @staticmethod
+    def _rename(layer: Layer, words: str) -> None:
+        """Say what a map shows, unless the user has given it another name."""
+        before = layer.metadata[SHOWS]
+        if layer.name.endswith(before):
+            layer.name = layer.name.removesuffix(before) + words
+            layer.metadata[SHOWS] = words
 
     @staticmethod
     def _make(image: Image, classes: ClassTable, key: MapKey) -> Layer:
@@ -105,8 +120,16 @@ class MapLayers:
             return layers.new_pseudo_labels(image, classes)
         if kind is MapKind.PROBABILITY and class_ in classes:
             one = classes[class_]
-            return layers.new_map(image, f"probability of {one.name}", _ramp(one.colour))
-        return layers.new_map(image, "uncertainty", _ramp(UNCERTAIN))
+            words, ramp = _probability_of(one.name), _ramp(one.colour)
+        else:
+            words, ramp = "uncertainty (%)", _ramp(UNCERTAIN)
+        layer = layers.new_map(image, words, ramp, LEVELS)
+        layer.metadata[SHOWS] = words
+        return layer
+
+
+def _probability_of(name: str) -> str:
+    return f"probability of {name} (%)"
 
 
 def _ramp(colour: str) -> Colormap:

@@ -11,6 +11,7 @@ from psygnal import Signal
 
 from napari_msseg._napari import layers
 from napari_msseg._napari.live import LiveSession
+from napari_msseg._napari.spot_mark import SpotMark
 from napari_msseg.events import Event, SpotsFound
 from napari_msseg.spots import Tour
 
@@ -35,7 +36,13 @@ class Navigator:
         self._frame: tuple[int, ...] = ()
         self._visited = 0
         self._is_waiting = False
+        self._mark = SpotMark(session.viewer)
         session.told.connect(self._learn)
+        session.strokes_taken.connect(self._done)
+
+    def close(self) -> None:
+        """Take the mark away. Idempotent."""
+        self._mark.close()
 
     def next(self) -> None:
         """Go to the next spot, at once where spots are known, and ask for newer ones."""
@@ -80,15 +87,20 @@ class Navigator:
         spot = tour.next()
         if spot is None:
             self._visited = 0
+            self._mark.remove()
             self.said.emit("That was the last unsure place of this round; N begins a new one.")
             return
         self._visited += 1
-        self.show((*self._frame, *spot))
+        self.show(self._image(), (*self._frame, *spot))
         self.said.emit(
-            f"Spot {self._visited}: the middle of the view is unsure. "
+            f"Spot {self._visited}: what is in the ring is unsure. "
             "Paint what it is, or press N for the next."
         )
 
-    def show(self, position: tuple[int, ...]) -> None:
-        """Put a pixel of the image into the middle of the view."""
-        layers.look_at(self._session.viewer, self._image(), position, SPOT_PIXELS)
+    def show(self, image: Any, position: tuple[int, ...]) -> None:
+        """Put a pixel of an image into the middle of the view, with a ring around it."""
+        across = layers.look_at(self._session.viewer, image, position, SPOT_PIXELS)
+        self._mark.put(image, position, across)
+
+    def _done(self, before: object, now: object) -> None:
+        self._mark.remove()

@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_msseg._napari.class_panel import ClassPanel
+from napari_msseg._napari.map_layers import MapKey
 from napari_msseg.classes import ClassTable
 from napari_msseg.events import MapKind, SessionState
 
@@ -29,6 +30,7 @@ from napari_msseg.events import MapKind, SessionState
 class LayerPanel(QGroupBox):  # type: ignore[misc]
     """Which image, which scribbles, which class to paint."""
 
+    open_image = Signal()
     new_scribbles = Signal()
     image_chosen = Signal()
     scribbles_chosen = Signal()
@@ -47,14 +49,25 @@ class LayerPanel(QGroupBox):  # type: ignore[misc]
         self.frames.setToolTip(
             "What the slices of this stack are; of separate images the one on screen is trained on"
         )
-        self.new_button = QPushButton("New scribbles")
-        self.new_button.setToolTip("Make an empty scribble layer that lies exactly over the image")
-        self.new_button.clicked.connect(self.new_scribbles.emit)
+        self.open_button = push_button(
+            "Open…",
+            "Open images with their pixel size: TIFF, NIfTI, PNG. Dropped on the viewer, napari "
+            "asks which reader it should take",
+            self.open_image,
+        )
+        self.new_button = push_button(
+            "New scribbles",
+            "Make an empty scribble layer that lies exactly over the image",
+            self.new_scribbles,
+        )
+        images = QHBoxLayout()
+        images.addWidget(self.image, 1)
+        images.addWidget(self.open_button)
         self.classes = ClassPanel()
         form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.addRow("Image", self.image)
+        form.addRow("Image", images)
         form.addRow("Channels", self.channels)
         form.addRow("Slices", self.frames)
         form.addRow("Scribbles", self.scribbles)
@@ -198,68 +211,69 @@ class TrainPanel(QGroupBox):  # type: ignore[misc]
 
 
 class LookPanel(QGroupBox):  # type: ignore[misc]
-    """What it thinks, as layers; and where a stroke would help most."""
+    """What it thinks, as one layer at a time; and where a stroke would help most."""
 
     map_toggled = Signal(MapKind, int, bool)
     next_spot = Signal()
 
     def __init__(self) -> None:
         super().__init__("4 · Look closer")
-        self.uncertainty = QCheckBox("Uncertainty")
-        self.uncertainty.setToolTip("A layer that is bright where it cannot decide")
-        self.pseudo_labels = QCheckBox("Pseudo-labels")
-        self.pseudo_labels.setToolTip("A layer of the pixels that it is sure of and learns from")
-        self.probability = QComboBox()
-        self.probability.setToolTip("A layer with the probability of one class")
-        self.probability.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.next_button = push_button(
             "Next spot  (N)", "Go to where a stroke would help most; key N", self.next_spot
         )
-        self._shown: int | None = None
-        for box, kind in (
-            (self.uncertainty, MapKind.UNCERTAINTY),
-            (self.pseudo_labels, MapKind.PSEUDO_LABELS),
-        ):
-            box.toggled.connect(lambda on, kind=kind: self.map_toggled.emit(kind, 0, on))
-        self.probability.activated.connect(lambda _: self._choose())
-        grid = QGridLayout(self)
-        grid.addWidget(self.next_button, 0, 0, 1, 2)
-        grid.addWidget(self.uncertainty, 1, 0)
-        grid.addWidget(self.pseudo_labels, 1, 1)
-        grid.addWidget(self.probability, 2, 0, 1, 2)
+        self.map = QComboBox()
+        self.map.setToolTip(
+            "A layer that shows what it thinks: where it cannot decide, which pixels it is sure of "
+            "and learns from, or how probable a class is"
+        )
+        self.map.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.map.activated.connect(lambda _: self._choose())
+        self.keys: list[MapKey | None] = []
+        """What can be chosen, in its order."""
+        self.shown: MapKey | None = None
+        form = QFormLayout(self)
+        form.addRow(self.next_button)
+        form.addRow("Show", self.map)
         self.show_classes(ClassTable.default())
 
     def show_classes(self, classes: ClassTable) -> None:
         """Offer the probability of each class."""
-        self.probability.clear()
-        self.probability.addItem("No probability layer", None)
+        offered: dict[MapKey | None, str] = {
+            None: "the prediction alone",
+            (MapKind.UNCERTAINTY, 0): "where it is unsure",
+            (MapKind.PSEUDO_LABELS, 0): "what it learns from (pseudo-labels)",
+        }
         for one in classes:
-            self.probability.addItem(f"Probability of {one.name}", one.class_)
-        if self._shown is not None and self._shown in classes:
-            self.probability.setCurrentIndex(1 + classes.place(self._shown))
-        else:  # also of a class that is gone
+            offered[MapKind.PROBABILITY, one.class_] = f"probability of {one.name}"
+        self.keys = list(offered)
+        self.map.clear()
+        self.map.addItems(list(offered.values()))
+        if self.shown in self.keys:
+            self.choose(self.shown)
+        else:  # of a class that is gone
             self._choose()
 
-    def untick(self, kind: MapKind) -> None:
+    def choose(self, key: MapKey | None) -> None:
+        """Choose what is offered."""
+        self.map.setCurrentIndex(self.keys.index(key))
+        self._choose()
+
+    def forget(self, kind: MapKind) -> None:
         """Show that a map is gone, without saying so."""
-        box = {
-            MapKind.UNCERTAINTY: self.uncertainty,
-            MapKind.PSEUDO_LABELS: self.pseudo_labels,
-        }.get(kind)
-        if box is not None:
-            box.blockSignals(True)
-            box.setChecked(False)
-            box.blockSignals(False)
-        else:
-            self._shown = None
-            self.probability.setCurrentIndex(0)
+        if self.shown is not None and self.shown[0] is kind:
+            self.shown = None
+            self.map.setCurrentIndex(0)
 
     def _choose(self) -> None:
-        if self._shown is not None:
-            self.map_toggled.emit(MapKind.PROBABILITY, self._shown, False)
-        self._shown = self.probability.currentData()
-        if self._shown is not None:
-            self.map_toggled.emit(MapKind.PROBABILITY, self._shown, True)
+        """Show what is chosen, and what was shown before no longer: they would overlap."""
+        chosen = self.keys[self.map.currentIndex()]
+        if chosen == self.shown:
+            return
+        if self.shown is not None:
+            self.map_toggled.emit(*self.shown, False)
+        self.shown = chosen
+        if chosen is not None:
+            self.map_toggled.emit(*chosen, True)
 
 
 class ExportPanel(QGroupBox):  # type: ignore[misc]

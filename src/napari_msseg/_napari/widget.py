@@ -30,7 +30,7 @@ from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.lock_intents import LockIntents
 from napari_msseg._napari.lock_panel import LockPanel
 from napari_msseg._napari.moment_panel import MomentPanel
-from napari_msseg._napari.navigator import SPOT_PIXELS, Navigator
+from napari_msseg._napari.navigator import Navigator
 from napari_msseg._napari.object_panel import ObjectPanel
 from napari_msseg._napari.object_views import ObjectViews
 from napari_msseg._napari.offers import Offer, OfferPanel
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     import napari
 
 DOCK_WIDTH = 320
-NO_IMAGE = "Open an image first: drop a file on the viewer, or File › Open Sample."
+NO_IMAGE = "Open an image first: Open…, a file dropped on the viewer, or File › Open Sample."
 WORDS = {
     None: "Ready. Paint background and foreground, then press Train.",
     SessionState.PREPARING: "Preparing the image…",
@@ -123,6 +123,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self.objects.close,
             self.chores.close,
             self.time_machine.close,
+            self.navigator.close,
             session.close,
         )
         weakref.finalize(self, end)
@@ -177,6 +178,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
 
     def _wire_panels(self) -> None:
         panel, train, export = self.layer_panel, self.train_panel, self.export_panel
+        panel.open_image.connect(self._open_images)
         panel.new_scribbles.connect(self.new_scribbles)
         panel.image_chosen.connect(self._use_chosen_image)
         panel.scribbles_chosen.connect(self._use_chosen_scribbles)
@@ -205,7 +207,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         session.classes_changed.connect(self._show_classes)
         session.warned.connect(self._warn)
         session.failed.connect(self._warn)
-        session.map_gone.connect(self.look_panel.untick)
+        session.map_gone.connect(self.look_panel.forget)
         self.navigator.said.connect(progress.say)
         self.classes.warned.connect(self._warn)
         self.classes.changed.connect(self._keep_classes)
@@ -240,6 +242,12 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         scribbles = layers.new_scribbles(image, self.session.classes)
         scribbles.brush_size = layers.fitting_brush(self.viewer, image)
         self._take_in_hand(scribbles)
+
+    def _open_images(self) -> None:
+        """Ask for images, open them with our reader, and choose the last one."""
+        opened = self.dialogs.open_images()
+        if opened and not self.session.is_running:
+            self.choose_image(opened[-1])
 
     def choose_image(self, layer: Any) -> None:
         """Choose an image, if that is what the layer is."""
@@ -412,15 +420,12 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
                 key="doubt",
                 text=question,
                 actions=(
-                    ("Show it", weak(self._look_at, image, (*self.session.frame, *where))),
+                    ("Show it", weak(self.navigator.show, image, (*self.session.frame, *where))),
                     ("It is right", lambda: None),
                 ),
                 about=(image, scribbles),
             )
         )
-
-    def _look_at(self, image: Image, pixel: tuple[int, ...]) -> None:
-        layers.look_at(self.viewer, image, pixel, SPOT_PIXELS)
 
     def _move(self, source: Labels, target: Labels) -> None:
         guard.move_last_stroke(source, target)
