@@ -20,7 +20,9 @@ from napari_msseg.commands import (
     ImageMapped,
     KeepModel,
     PauseSession,
+    RankImages,
     ResumeSession,
+    ShareCompanion,
     SharedImage,
     ShowMaps,
     ShowView,
@@ -41,6 +43,7 @@ from napari_msseg.errors import InputError
 from napari_msseg.events import (
     Failed,
     HeldOutScored,
+    ImageRanked,
     MapKind,
     MapReady,
     ModelKept,
@@ -127,6 +130,10 @@ MESSAGES = [
     ShowMaps(session=1),
     ShowMaps(session=1, uncertainty=True, pseudo_labels=True, probabilities=(0, 2)),
     AskSpots(session=3),
+    RankImages(session=3, names=("a, b", "/tmp/é.tif")),
+    ShareCompanion(session=1, name="b", image=SHARED, indices=INDICES, classes=CLASSES),
+    ImageRanked(session=1, generation=2, name="b", uncertainty=0.25),
+    ImageRanked(session=1, generation=2, name="c", error="it is 3D"),
     KeepModel(session=3, path='/tmp/"x"'),
     ModelKept(session=3, generation=1, path="/tmp/x", error="full"),
     MapReady(

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from napari_msseg.boundaries import decide
+from napari_msseg.companions import NO_LESSONS, Lessons
 from napari_msseg.guide import Guide
 from napari_msseg.instant import InstantClassifier, Interrupted
+from napari_msseg.pixel_classifiers import Features
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.tiling import Region, apart, grown, inside, round_up
 from napari_msseg.trainer import Trainer
@@ -56,6 +58,8 @@ class Answers:
         Takes part in the instant answer.
     threads : int
         Of the instant classifiers.
+    lessons : Lessons
+        What the instant classifiers learn from other images.
     """
 
     def __init__(
@@ -68,7 +72,9 @@ class Answers:
         certainty: tuple[float, ...] = (),
         guide: Guide | None = None,
         threads: int = 1,
+        lessons: Lessons = NO_LESSONS,
     ) -> None:
+        self._lessons = lessons
         self._threads = threads
         self._trainer = trainer
         self._certainty = certainty
@@ -102,8 +108,13 @@ class Answers:
                 self._threads,
                 self._guide,
                 self._instant,
+                self._lessons,
             )
             self.restart(vote=True)
+
+    def uncertainty(self, features: Features) -> float | None:
+        """Return how unsure the instant classifiers are of pixels of any image; None: no answer."""
+        return None if self._instant is None else self._instant.uncertainty(features)
 
     def restart(self, vote: bool = False) -> None:
         """Begin a new sweep; with `vote` the instant classifiers are asked once more."""

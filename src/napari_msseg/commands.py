@@ -11,6 +11,7 @@ from napari_msseg.config import SessionConfig
 from napari_msseg.events import (
     Failed,
     HeldOutScored,
+    ImageRanked,
     MapReady,
     ModelKept,
     Notice,
@@ -70,6 +71,28 @@ class StartSession:
     generation: int
     model_path: str = ""
     locked: npt.NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ShareCompanion:
+    """Another image for the session that is started next, and what is painted on it.
+
+    Attributes
+    ----------
+    session : int
+        Of that session; sent before it is started.
+    name : str
+        By which `RankImages` speaks of it.
+    image : SharedImage
+    indices, classes
+        Its scribbles, as in `ScribbleSnapshot`.
+    """
+
+    session: int
+    name: str
+    image: SharedImage
+    indices: npt.NDArray[np.int64]
+    classes: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -145,6 +168,20 @@ class AskSpots:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RankImages:
+    """Ask how unsure the classifiers are of other images; one `ImageRanked` each.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of companions, or paths of image files.
+    """
+
+    session: int
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class KeepModel:
     """Write the weights of now to a file, also after the end of the session.
 
@@ -194,10 +231,11 @@ class ImageMapped:
     session: int
 
 
-REQUESTS = (ForgetClasses, ShowView, ShowMaps, AskSpots, KeepModel)
-Request = ForgetClasses | ShowView | ShowMaps | AskSpots | KeepModel
+REQUESTS = (ForgetClasses, ShowView, ShowMaps, AskSpots, RankImages, KeepModel)
+Request = ForgetClasses | ShowView | ShowMaps | AskSpots | RankImages | KeepModel
 """What a running session is asked beside its scribbles and switches."""
 COMMANDS = (
+    ShareCompanion,
     StartSession,
     SubmitScribbles,
     PauseSession,
@@ -213,6 +251,7 @@ REPLIES = (
     PredictionReady,
     MapReady,
     SpotsFound,
+    ImageRanked,
     HeldOutScored,
     ModelKept,
     Notice,

@@ -171,6 +171,25 @@ class SpotsFound(Event):
     scores: npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageRanked(Event):
+    """How unsure the classifiers are of another image.
+
+    Attributes
+    ----------
+    name : str
+        As it was asked for.
+    uncertainty : float
+        Mean over the image of how level the two likeliest classes are: 0 sure, 1 undecided.
+    error : str
+        Why it cannot be said; empty where it can.
+    """
+
+    name: str
+    uncertainty: float = 0.0
+    error: str = ""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOutScored(Event):
     """How well strokes that were left out in turn are predicted from the others: `HeldOut`.

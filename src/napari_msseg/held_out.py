@@ -26,6 +26,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components, dijkstra
 
 from napari_msseg.advice import dice_of, mean_dice
+from napari_msseg.companions import NO_LESSONS, Lessons
 from napari_msseg.mixture import LEAST_PROBABILITY, Mixture, mean_of
 from napari_msseg.pieces import touching
 from napari_msseg.pixel_classifiers import Features, PixelClassifiers, features_of, halo_of
@@ -98,6 +99,7 @@ def held_out(
     seed: int = 0,
     threads: int = 1,
     interrupted: Callable[[], bool] = lambda: False,
+    lessons: Lessons = NO_LESSONS,
 ) -> HeldOut | None:
     """Leave pieces of strokes out, in up to `FOLDS` turns, and predict them from the others.
 
@@ -117,12 +119,16 @@ def held_out(
         rounds count together. Default: their mean.
     seed : int
     threads : int
+    lessons : Lessons
+        Strokes on other images, which are never left out: from them a class's only piece is
+        predicted too.
     interrupted : callable
         Asked before every turn; where it says so there is no result, but None.
     """
     strokes = _Strokes(scribbles, n_classes)
-    chosen, folds = _draw(strokes, np.random.default_rng(seed))
-    if len(np.unique(strokes.classes[chosen])) < 2:
+    elsewhere = lessons.classes_painted
+    chosen, folds = _draw(strokes, np.random.default_rng(seed), elsewhere)
+    if len(elsewhere.union(strokes.classes[chosen].tolist())) < 2:
         folds[:] = NEVER
     found = np.zeros((n_classes, len(chosen)), np.float32)
     if (folds != NEVER).any():
@@ -132,7 +138,7 @@ def held_out(
                 return None
             here = folds == fold
             found[:, here] = _predicted(
-                features, strokes.classes[chosen], here, mixture, n_classes, seed, threads
+                features, strokes.classes[chosen], here, mixture, n_classes, seed, threads, lessons
             )
     return _result(strokes, chosen[folds != NEVER], found[:, folds != NEVER])
 
@@ -145,6 +151,7 @@ def _predicted(
     n_classes: int,
     seed: int,
     threads: int,
+    lessons: Lessons,
 ) -> Floats:
     """Return the probabilities (K, N) of pixels that are left out, by classifiers of the others."""
     weights = mean_of(PixelClassifiers.COUNT, n_classes)
@@ -152,9 +159,15 @@ def _predicted(
         of_three = mixture.weights.reshape(-1, PixelClassifiers.COUNT).sum(axis=0)
         weights = Mixture(of_three, mixture.shifts)
     here, rest = np.nonzero(left_out), np.nonzero(~left_out)
-    if len(rest[0]) == len(np.unique(classes)):  # of a pixel a class no variance is known
-        rest = (np.repeat(rest[0], 2),)
-    fit = PixelClassifiers(features[rest], classes[rest], seed, threads)
+    if lessons.features is not None:
+        known = Features.concatenated([features[rest], lessons.features])
+        fit = PixelClassifiers(
+            known, np.concatenate([classes[rest], lessons.classes]), seed, threads
+        )
+    else:
+        if len(rest[0]) == len(np.unique(classes)):  # of a pixel a class no variance is known
+            rest = (np.repeat(rest[0], 2),)
+        fit = PixelClassifiers(features[rest], classes[rest], seed, threads)
     return weights.probabilities(fit.probabilities(features[here], n_classes))
 
 
@@ -246,15 +259,18 @@ def _steps_from(pixel: int, graph: csr_matrix) -> npt.NDArray[np.float64]:
     return np.asarray(steps, np.float64)
 
 
-def _draw(strokes: _Strokes, rng: np.random.Generator) -> tuple[Integers, Integers]:
-    """Draw pieces of every class and pixels of them.
+def _draw(
+    strokes: _Strokes, rng: np.random.Generator, elsewhere: frozenset[int]
+) -> tuple[Integers, Integers]:
+    """Draw pieces of every class and pixels of them; some classes are known from elsewhere too.
 
     Returns
     -------
     chosen : ndarray of int64, shape (M,)
         Which pixels.
     folds : ndarray of int64, shape (M,)
-        In which fold each is left out; `NEVER` where its piece is the only one of its class.
+        In which fold each is left out; `NEVER` where its piece is the only one of its class that
+        is known.
     """
     present = np.unique(strokes.classes)
     chosen, folds, turn = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
@@ -266,6 +282,7 @@ def _draw(strokes: _Strokes, rng: np.random.Generator) -> tuple[Integers, Intege
             pixels = rng.permutation(np.flatnonzero(strokes.numbers == number))[:quota]
             chosen.append(pixels)
             # one after the other in folds that differ: some piece of the class always stays
-            folds.append(np.full(len(pixels), turn % FOLDS if len(own) > 1 else NEVER))
-            turn += len(own) > 1
+            can_go = len(own) > 1 or k in elsewhere
+            folds.append(np.full(len(pixels), turn % FOLDS if can_go else NEVER))
+            turn += can_go
     return np.concatenate(chosen), np.concatenate(folds)

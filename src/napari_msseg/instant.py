@@ -18,8 +18,10 @@ import numpy.typing as npt
 
 from napari_msseg.blocks import AnswerMemory, ImageBlocks, assemble
 from napari_msseg.boundaries import decide, likeliest
+from napari_msseg.companions import NO_LESSONS, Lessons
 from napari_msseg.guide import Guide
 from napari_msseg.guided import GuidedAnswers
+from napari_msseg.maps import margin
 from napari_msseg.mixture import EdgeAgreement, Mixture, choose_mixture
 from napari_msseg.pixel_classifiers import Features, PixelClassifiers
 from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
@@ -52,6 +54,20 @@ class Interrupted(Exception):
     """Something more urgent came up; what was begun can be asked for again."""
 
 
+def _together(
+    own: tuple[Features, npt.NDArray[np.integer]] | None, lessons: Lessons
+) -> tuple[Features, npt.NDArray[np.integer]]:
+    """Return stroked pixels of the image and of its companions, their features and classes."""
+    if lessons.features is None:
+        if own is None:
+            raise ValueError("neither strokes nor lessons: there is nothing to learn from")
+        return own
+    if own is None:
+        return lessons.features, lessons.classes
+    features = Features.concatenated([own[0], lessons.features])
+    return features, np.concatenate([own[1], lessons.classes])
+
+
 def _never() -> bool:
     return False
 
@@ -74,6 +90,8 @@ class InstantClassifier:
     before : InstantClassifier, optional
         Of the strokes before these: its answer is not given up without need, and what it knows of
         the image serves again, if that is the same array.
+    lessons : Lessons
+        What strokes on other images teach. Without them the scribbles must be trainable.
     """
 
     def __init__(
@@ -85,12 +103,12 @@ class InstantClassifier:
         threads: int = 1,
         guide: Guide | None = None,
         before: InstantClassifier | None = None,
+        lessons: Lessons = NO_LESSONS,
     ) -> None:
         self._image = image
         self._n_classes = n_classes
         self._threads = threads
         self._strokes = scribbles.dense()
-        self._few_classes = sum(n > 0 for n in scribbles.counts) <= MANY_CLASSES
         by_edges = self._strokes.ndim == 2
         self._blocks: ImageBlocks = (
             before._blocks
@@ -98,20 +116,26 @@ class InstantClassifier:
             else ImageBlocks(image, BLOCK[self._strokes.ndim])
         )
         self._blocks.begin_turn()
+        present = {k for k, n in enumerate(scribbles.counts) if n} | lessons.classes_painted
+        self._few_classes = len(present) <= MANY_CLASSES
         self._rng = np.random.default_rng(seed)
         self._interrupted: Callable[[], bool] = _never
         self._in_haste = False
         self._memory = AnswerMemory(REMEMBERED)
         self._rounds = 0
         self._guided: GuidedAnswers | None = None
-        if guide is not None and by_edges and self._few_classes:
+        # it has learned to be guided by strokes on the image that it looks at
+        if guide is not None and by_edges and self._few_classes and scribbles.is_trainable:
             same = before is not None and before._n_classes == n_classes
             old = before._guided if before is not None and same else None
             self._guided = GuidedAnswers(guide, image, self._strokes, self._memory, old)
         self._guide_is_behind = self._guided is not None and self._guided.knows_before
         painted = self._blocks.holding(scribbles.indices)
         stroked = [self._blocks.all[i] for i in painted]
-        self._stroked = self._learnable(self._strokes, scribbles.indices, stroked)
+        self._stroked = _together(
+            self._learnable(self._strokes, scribbles.indices, stroked) if stroked else None,
+            lessons,
+        )
         self._fits = {0: self._fit(*self._stroked)}
         if not by_edges:
             self.mixture = Mixture(np.array(VOLUME_WEIGHTS), np.zeros(n_classes))
@@ -211,6 +235,15 @@ class InstantClassifier:
         members = self._assemble(region, self._of_block([0]))
         self._go_on()
         return np.concatenate([self._first_mixture.probabilities(members)[None], members])
+
+    def uncertainty(self, features: Features) -> float:
+        """Return how unsure it is of pixels (N, F), of any image: 0 sure, 1 undecided.
+
+        The mean over the pixels of how level the two likeliest classes are.
+        """
+        members = [fit.probabilities(features, self._n_classes) for fit in self._fits.values()]
+        mixed = self.mixture.probabilities(np.concatenate(members))
+        return float(1 - margin(mixed).mean())
 
     def members(self, region: Region) -> Floats:
         """Return what discriminant, forest and regression say of a part of the image.

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from napari_msseg.scribbles import ScribbleSnapshot
+from napari_msseg.companions import Excerpt
+from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
 from napari_msseg.tiling import Region
 
 
 @dataclass(frozen=True)
 class PatchSampler:
-    """Draws regions of a fixed shape that contain at least one scribbled pixel.
+    """Draws regions of a fixed shape that contain at least one scribbled pixel, if there is one.
 
     The class is drawn first, each painted class alike, then one of its pixels, then where in
     the crop it lies: a class with few strokes is seen as often as one with many.
@@ -21,7 +24,7 @@ class PatchSampler:
     Parameters
     ----------
     scribbles : ScribbleSnapshot
-        With at least one painted pixel.
+        Without any, regions are drawn from everywhere.
     patch_shape : tuple of int
         Not larger than `bounds` on any axis.
     bounds : tuple of int
@@ -35,8 +38,11 @@ class PatchSampler:
     def draw(self, rng: np.random.Generator) -> Region:
         """Return one region, a slice a spatial axis."""
         painted = [k for k, n in enumerate(self.scribbles.counts) if n]
-        of_class = np.flatnonzero(self.scribbles.classes == rng.choice(painted))
-        flat = self.scribbles.indices[rng.choice(of_class)]
+        if painted:
+            of_class = np.flatnonzero(self.scribbles.classes == rng.choice(painted))
+            flat = self.scribbles.indices[rng.choice(of_class)]
+        else:
+            flat = rng.integers(math.prod(self.scribbles.shape))
         pixel = np.unravel_index(flat, self.scribbles.shape)
         return tuple(
             self._interval(int(p), size, length, rng)
@@ -49,6 +55,25 @@ class PatchSampler:
         high = min(pixel, length - size)
         start = int(rng.integers(low, high + 1))
         return slice(start, start + size)
+
+
+class StrokedPart:
+    """A part of another image that crops are drawn from."""
+
+    def __init__(self, excerpt: Excerpt, patch_shape: tuple[int, ...]) -> None:
+        shape = excerpt.scribbles.shape
+        missing = [max(0, p - n) for p, n in zip(patch_shape, shape, strict=True)]
+        padding = [(0, m) for m in missing]
+        self._pixels = torch.from_numpy(np.pad(excerpt.pixels, [(0, 0), *padding], mode="edge"))
+        classes = np.pad(excerpt.scribbles.dense(), padding, constant_values=IGNORED_CLASS)
+        self._classes = torch.from_numpy(classes)
+        self._sampler = PatchSampler(excerpt.scribbles, patch_shape, self._classes.shape)
+
+    def draw(self, rng: np.random.Generator, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return a crop (C, …) and its scribbled classes (…)."""
+        region = self._sampler.draw(rng)
+        crop = self._pixels[(slice(None), *region)].to(device)
+        return crop, self._classes[region].long().to(device)
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,37 @@ from __future__ import annotations
 import dataclasses
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 from napari_msseg.answers import Answers
 from napari_msseg.checkpoint import Checkpoint, keep_model
-from napari_msseg.commands import AskSpots, ForgetClasses, KeepModel, Request, ShowMaps, ShowView
+from napari_msseg.commands import (
+    AskSpots,
+    ForgetClasses,
+    KeepModel,
+    RankImages,
+    Request,
+    ShowMaps,
+    ShowView,
+)
+from napari_msseg.companions import (
+    NO_LESSONS,
+    Companion,
+    check_companions,
+    learn_from,
+    without_invalid,
+)
 from napari_msseg.config import ModelConfig, SessionConfig, default_config
 from napari_msseg.devices import choose_device, describe, idle_threads, memory_in_use
 from napari_msseg.errors import InputError
 from napari_msseg.events import (
     Event,
     Failed,
+    ImageRanked,
     MapReady,
     ModelKept,
     Notice,
@@ -38,6 +55,7 @@ from napari_msseg.insight import draw_maps, find_spots, score_event
 from napari_msseg.instant import Interrupted
 from napari_msseg.mailbox import Mailbox
 from napari_msseg.preprocessing import normalise
+from napari_msseg.ranking import Ranking
 from napari_msseg.resources import Resources, is_out_of_memory, release_cached_memory
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.tiling import Region
@@ -75,6 +93,9 @@ class Session:
         A loss of your own, see `trainer.ExtraLoss`.
     guide : Checkpoint, optional
         Of a guided network, instead of the one that ships with the package.
+    companions : sequence of Companion
+        Other images, whose strokes are learned from as well; with them the image itself may have
+        strokes of fewer classes, or none.
 
     Raises
     ------
@@ -96,12 +117,16 @@ class Session:
         number: int = 0,
         extra_loss: ExtraLoss | None = None,
         guide: Checkpoint | None = None,
+        companions: Sequence[Companion] = (),
     ) -> None:
         self.config = config or default_config(image.spatial_ndim)
         self.number = number
         self.state = SessionState.PREPARING
         self.image = image
         self.scribbles = scribbles
+        self._companions = tuple(companions)
+        self._lessons = NO_LESSONS
+        self._ranking = Ranking(self._companions, image, self.config.seed)
         self._check_fit(model)
         self._model = model or self._model_config()
         self._extra_loss = extra_loss
@@ -124,7 +149,8 @@ class Session:
             )
         if self.config.model.ndim != self.image.spatial_ndim:
             raise InputError(f"the configuration is not for {self.image.spatial_ndim}D images")
-        self.scribbles.require_trainable()
+        check_companions(self.image, self._companions)
+        self._require_trainable()
         expected = self._model_config()
         if model is not None and (
             (model.config.ndim, model.config.in_channels) != (expected.ndim, expected.in_channels)
@@ -138,8 +164,27 @@ class Session:
         return dataclasses.replace(
             self.config.model,
             in_channels=self.image.channels,
-            n_classes=self.scribbles.n_classes,
+            n_classes=max(s.n_classes for s in self._all_scribbles),
         )
+
+    @property
+    def _all_scribbles(self) -> list[ScribbleSnapshot]:
+        return [self.scribbles, *(one.scribbles for one in self._companions)]
+
+    @property
+    def _painted(self) -> set[int]:
+        """Classes that have a stroke, here or on a companion."""
+        own = {k for k, n in enumerate(self.scribbles.counts) if n}
+        return own.union(*(np.unique(one.scribbles.classes).tolist() for one in self._companions))
+
+    @property
+    def _is_trainable(self) -> bool:
+        return len(self._painted) >= 2
+
+    def _require_trainable(self) -> None:
+        if not self._is_trainable:
+            self.scribbles.require_trainable()  # says what is missing
+            raise InputError("all strokes are of one class: paint at least one of another class")
 
     # ------------------------------------------- calls from any thread
 
@@ -233,6 +278,8 @@ class Session:
                 yield from self._predict_some()
             if self._score_is_due():
                 yield from self._score_strokes()
+            if self._ranking.wanted:
+                yield self._rank_one()
             if self._should_rest():
                 yield from self._predict_all(at_last=False)
                 self._resting = not self._mailbox.has_scribbles
@@ -249,7 +296,8 @@ class Session:
                 "trained on and become background"
             )
         self.scribbles = self._without_invalid(self.scribbles)
-        self.scribbles.require_trainable()
+        self._require_trainable()
+        self._lessons = learn_from(self._companions, self.config.seed)
 
         def new_trainer() -> Trainer:
             return Trainer(
@@ -261,6 +309,7 @@ class Session:
                 self.config.seed,
                 self._extra_loss,
                 self.image.spacing,
+                self._lessons.excerpts,
             )
 
         self._trainer = yield from self._with_memory(new_trainer)
@@ -273,6 +322,7 @@ class Session:
             self.config.thresholds,
             self._load_guide(),
             self.config.answering_threads or torch.get_num_threads(),
+            self._lessons,
         )
         self._answers.interrupted = self._is_interrupted
         yield self._enter(SessionState.TRAINING)
@@ -308,9 +358,7 @@ class Session:
 
     def _without_invalid(self, scribbles: ScribbleSnapshot) -> ScribbleSnapshot:
         """Leave out strokes on pixels that have no finite value."""
-        if self._invalid is None:
-            return scribbles
-        return scribbles.kept(~self._invalid.ravel()[scribbles.indices])
+        return without_invalid(scribbles, self._invalid)
 
     def _take_mail(self) -> Iterator[Event]:
         """Do what is asked, take new scribbles, enter the state that they and switches ask for."""
@@ -323,7 +371,7 @@ class Session:
             self.scribbles = self._without_invalid(scribbles)
             self._strokes_taken = self._steps
             self._resting = False
-            if self.scribbles.is_trainable:
+            if self._is_trainable:
                 yield from self._use_scribbles()
         wanted, words = self._wanted_state()
         if self.state is not wanted:
@@ -342,21 +390,22 @@ class Session:
                     yield from self._show_maps(region)
             case AskSpots():
                 yield self._find_spots()
+            case RankImages():
+                self._ranking.wanted = list(request.names)
             case KeepModel():
                 error = keep_model(self.checkpoint(), request.path)
                 yield ModelKept(**self._stamp(), path=request.path, error=error)
 
     def _leave_out_forgotten(self) -> None:
         """Predict no class that was taken away, unless somebody has painted it (again)."""
-        painted = {k for k, n in enumerate(self.scribbles.counts) if n}
-        gone = tuple(k for k in self._forgotten if k not in painted)
+        gone = tuple(k for k in self._forgotten if k not in self._painted)
         self._require_trainer().leave_out(gone)
 
     def _wanted_state(self) -> tuple[SessionState, str]:
         """Return the state that switches and scribbles ask for, and words about it."""
         if self._mailbox.paused:
             return SessionState.PAUSED, ""
-        if not self.scribbles.is_trainable:
+        if not self._is_trainable:
             return SessionState.WAITING, "waiting for strokes of at least two classes"
         if self._resting:
             return SessionState.WAITING, "resting until you paint again"
@@ -396,6 +445,7 @@ class Session:
             seed=self.config.seed,
             threads=torch.get_num_threads(),
             interrupted=self._is_interrupted,
+            lessons=self._lessons,
         )
         if score is not None:
             self._scored = self.scribbles.generation
@@ -464,6 +514,10 @@ class Session:
     def _find_spots(self) -> SpotsFound:
         positions, scores = find_spots(self._require_trainer(), self.scribbles, self.image.spacing)
         return SpotsFound(**self._stamp(), positions=positions, scores=scores)
+
+    def _rank_one(self) -> ImageRanked:
+        name, unsure, error = self._ranking.next(self._answers.uncertainty)
+        return ImageRanked(**self._stamp(), name=name, uncertainty=unsure, error=error)
 
     def _with_memory(self, work: Callable[[], T]) -> Generator[Event, None, T]:
         """Do `work`; when memory runs out, step down the ladder, say so, and try again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from napari_msseg import losses
 from napari_msseg.averaging import averaged
 from napari_msseg.checkpoint import Checkpoint
+from napari_msseg.companions import Excerpt
 from napari_msseg.config import ModelConfig, TrainConfig
 from napari_msseg.devices import autocast, memory_format
 from napari_msseg.model import MSNet, grow_classes, receptive_radius
 from napari_msseg.prediction import pad_to_multiple, padding_to_multiple, predict_tile
 from napari_msseg.pseudo_labels import PseudoLabels
 from napari_msseg.resources import Resources, release_cached_memory
-from napari_msseg.sampling import Flip, PatchSampler, jitter_intensity
+from napari_msseg.sampling import Flip, PatchSampler, StrokedPart, jitter_intensity
 from napari_msseg.scribble2label import Scribble2LabelLoss, Terms
 from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
 from napari_msseg.tiling import Region, round_up, tiles
@@ -31,6 +32,8 @@ ExtraLoss = Callable[[Tensor, Tensor], Tensor]
 """A loss of one's own: from logits (B, K, [Z,] Y, X) and crops (B, C, [Z,] Y, X) to a scalar."""
 
 GRADIENT_NORM = 1.0
+EXCERPT_SHARE = 0.5
+"""Of the crops, where other images are learned from as well."""
 INTENSITY_JITTER = 0.1
 
 
@@ -63,6 +66,8 @@ class Trainer:
         Added to the total of every step.
     spacing : tuple of float, optional
         Size of a pixel along each axis. Default: the same along all.
+    excerpts : sequence of Excerpt
+        Stroked parts of other images, which half of the crops are drawn from.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class Trainer:
         seed: int,
         extra_loss: ExtraLoss | None = None,
         spacing: tuple[float, ...] | None = None,
+        excerpts: Sequence[Excerpt] = (),
     ) -> None:
         torch.manual_seed(seed)
         self.config = config
@@ -90,6 +96,8 @@ class Trainer:
         network = model.build() if isinstance(model, Checkpoint) else MSNet(model)
         self._image = pad_to_multiple(torch.from_numpy(image), network.total_stride)
         self._padded_shape = tuple(self._image.shape[1:])
+        self._patch_shape = tuple(map(min, config.patch_shape, self._padded_shape))
+        self._excerpts = [StrokedPart(one, self._patch_shape) for one in excerpts]
         self._adopt(network)
         self.set_scribbles(scribbles)
 
@@ -105,9 +113,7 @@ class Trainer:
         if scribbles.n_classes > self.n_classes:
             self._adopt(grow_classes(self.model, scribbles.n_classes))
         self._targets = self._pad_classes(torch.from_numpy(scribbles.dense()))
-        patch = self.config.patch_shape
-        shape = tuple(map(min, patch, self._padded_shape))
-        self._sampler = PatchSampler(scribbles, shape, self._padded_shape)
+        self._sampler = PatchSampler(scribbles, self._patch_shape, self._padded_shape)
 
     def leave_out(self, classes: tuple[int, ...]) -> None:
         """Predict these classes, and no others, no longer."""
@@ -209,16 +215,24 @@ class Trainer:
         images, scribbles, pseudo = [], [], []
         square = len(set(self._sampler.patch_shape[-2:])) == 1
         for _ in range(self.resources.batch_size):
-            region = self._sampler.draw(self._rng)
-            flip = Flip.draw(self._rng, len(region), square)
-            crop = flip(self._image[(slice(None), *region)])
-            images.append(jitter_intensity(crop, self._rng, INTENSITY_JITTER))
-            scribbles.append(flip(self._targets[region].long()))
-            confident = self.pseudo_labels.classes(region, self.config.s2l.confidence_thresholds)
+            crop, classes, confident = self._draw_crop()
+            flip = Flip.draw(self._rng, classes.ndim, square)
+            images.append(jitter_intensity(flip(crop), self._rng, INTENSITY_JITTER))
+            scribbles.append(flip(classes))
             pseudo.append(flip(confident))
         painted = torch.stack(scribbles)
-        batch = torch.stack(images).contiguous(memory_format=memory_format(len(region)))
+        batch = torch.stack(images).contiguous(memory_format=memory_format(painted.ndim - 1))
         return batch, painted, torch.stack(pseudo).masked_fill(painted >= 0, IGNORED_CLASS)
+
+    def _draw_crop(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a crop (C, …), its scribbled classes (…) and its pseudo-labels (…)."""
+        if self._excerpts and self._rng.random() < EXCERPT_SHARE:
+            part = self._excerpts[self._rng.integers(len(self._excerpts))]
+            crop, classes = part.draw(self._rng, self.resources.device)
+            return crop, classes, torch.full_like(classes, IGNORED_CLASS)
+        region = self._sampler.draw(self._rng)
+        confident = self.pseudo_labels.classes(region, self.config.s2l.confidence_thresholds)
+        return self._image[(slice(None), *region)], self._targets[region].long(), confident
 
     def _terms(
         self, logits: Tensor, decoder: list[Tensor], scribbles: Tensor, pseudo: Tensor

@@ -29,11 +29,13 @@ from napari_msseg.commands import (
     KeepModel,
     PauseSession,
     ResumeSession,
+    ShareCompanion,
     StartSession,
     StopSession,
     SubmitScribbles,
     WorkerReady,
 )
+from napari_msseg.companions import Companion
 from napari_msseg.config import ModelConfig, Scribble2LabelConfig, TrainConfig
 from napari_msseg.devices import answering_threads, choose_device, describe, live_threads
 from napari_msseg.errors import InputError
@@ -67,6 +69,7 @@ class Worker:
         self._newest = -1
         self._is_over = True
         self._early: list[Any] = []
+        self._companions: list[ShareCompanion] = []
         self._speeds = TwoSpeeds()
         self._session: Session | None = None
         self._model: Checkpoint | None = None
@@ -100,7 +103,10 @@ class Worker:
 
     def _obey(self, command: Any) -> None:
         with self._lock:
-            if isinstance(command, StartSession):
+            if isinstance(command, ShareCompanion):
+                ours = [c for c in self._companions if c.session == command.session]
+                self._companions = [*ours, command]
+            elif isinstance(command, StartSession):
                 self._newest = command.session
                 self._is_over = False
                 self._has_work.set()
@@ -123,6 +129,7 @@ class Worker:
     def _run(self, start: StartSession) -> None:
         try:
             image = map_image(start.image)
+            companions = self._companions_of(start)
             self._reply(ImageMapped(session=start.session))
             scribbles = ScribbleSnapshot(
                 image.spatial_shape, start.indices, start.classes, start.generation, start.locked
@@ -132,7 +139,14 @@ class Worker:
                 config = dataclasses.replace(
                     config, threads=live_threads(), answering_threads=answering_threads()
                 )
-            session = Session(image, scribbles, config, self._fitting(start), start.session)
+            session = Session(
+                image,
+                scribbles,
+                config,
+                self._fitting(start),
+                start.session,
+                companions=companions,
+            )
         except (ValueError, TypeError, OSError) as error:  # InputError is a ValueError
             self._refuse(start, str(error))
             return
@@ -154,6 +168,17 @@ class Worker:
             late = session.unheard() if self._is_over else []
         for command in late:
             self._keep(command)
+
+    def _companions_of(self, start: StartSession) -> list[Companion]:
+        """Map the images that were sent for a session."""
+        with self._lock:
+            sent = [c for c in self._companions if c.session == start.session]
+        found = []
+        for one in sent:
+            image = map_image(one.image)
+            scribbles = ScribbleSnapshot(image.spatial_shape, one.indices, one.classes)
+            found.append(Companion(image, scribbles, one.name))
+        return found
 
     def _events_of(self, session: Session) -> Iterator[Event]:
         """Run a session, each part of it at the speed that it deserves."""

@@ -17,7 +17,9 @@ from napari_msseg.commands import (
     ImageMapped,
     KeepModel,
     PauseSession,
+    RankImages,
     ResumeSession,
+    ShareCompanion,
     StartSession,
     StopSession,
     SubmitScribbles,
@@ -26,6 +28,7 @@ from napari_msseg.commands import (
 from napari_msseg.engine.shared_image import share, unshare
 from napari_msseg.events import (
     Failed,
+    ImageRanked,
     ModelKept,
     Notice,
     PredictionReady,
@@ -465,3 +468,53 @@ def test_a_worker_that_is_closed_while_it_trains_leaves_nothing(
     worker.client.close()
     assert set(left_behind()) == mine
     assert worker.exits.empty()
+
+
+def _share(desk, session, scene, name, scribbles):
+    command = ShareCompanion(
+        session=session,
+        name=name,
+        image=share(scene.image),
+        indices=scribbles.indices,
+        classes=scribbles.classes,
+    )
+    desk.worker.send(command)
+    return command
+
+
+def test_companions_that_are_sent_before_a_session_are_learned_from_in_it(
+    desk, scene, quick_config
+):
+    there, session = scene(seed=2), next(NUMBERS)
+    sent = _share(desk, session, there, "there", there.scribbles)
+    none = there.scribbles.kept(np.zeros(len(there.scribbles.indices), bool))
+    config = quick_config(instant=True, max_steps=3)
+    start = desk.start(config=config, session=session, indices=none.indices, classes=none.classes)
+    heard = desk.until(start, SessionState.FINISHED)
+    unshare(sent.image.path)
+    mask = _of(PredictionReady, heard)[-1].classes
+    assert (mask == desk.scene.truth).mean() > 0.9
+
+
+def test_companions_of_another_session_are_not_learned_from(desk, scene, quick_config):
+    there, other = scene(seed=2), next(NUMBERS)
+    sent = _share(desk, other, there, "there", there.scribbles)
+    none = there.scribbles.kept(np.zeros(len(there.scribbles.indices), bool))
+    start = desk.start(indices=none.indices, classes=none.classes)
+    heard = desk.until(start, SessionState.FAILED)
+    unshare(sent.image.path)
+    assert "no scribbles" in _of(Failed, heard)[0].message
+
+
+def test_other_images_are_ranked_while_it_trains(desk, scene, endless, quick_config):
+    there, session = scene(seed=2), next(NUMBERS)
+    sent = _share(desk, session, there, "there", there.scribbles)
+    start = desk.start(config=quick_config(max_steps=None, instant=True), session=session)
+    desk.worker.send(RankImages(session=session, names=("there", "/nowhere.tif")))
+    heard = desk.worker.until(lambda m: isinstance(m, ImageRanked) and m.name == "/nowhere.tif")
+    ranked = _of(ImageRanked, heard)
+    assert [m.name for m in ranked] == ["there", "/nowhere.tif"]
+    assert 0 < ranked[0].uncertainty < 1
+    assert "/nowhere.tif" in ranked[1].error
+    unshare(sent.image.path)
+    desk.end(start)
