@@ -392,6 +392,9 @@ class Session:
                 yield self._find_spots()
             case RankImages():
                 self._ranking.wanted = list(request.names)
+                resting = self.state is not SessionState.TRAINING
+                while resting and self._ranking.wanted and not self._is_interrupted():
+                    yield self._rank_one()
             case KeepModel():
                 error = keep_model(self.checkpoint(), request.path)
                 yield ModelKept(**self._stamp(), path=request.path, error=error)

@@ -15,7 +15,7 @@ from napari_msseg import io
 from napari_msseg._napari import layers
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.panels import LayerPanel
-from napari_msseg._napari.session_files import SessionFiles
+from napari_msseg._napari.session_files import SessionFiles, reader_of
 from napari_msseg.errors import InputError
 from napari_msseg.io.class_table import write_class_table
 from napari_msseg.objects.table import Measurements, write_csv
@@ -116,8 +116,6 @@ class FileDialogs:
 
     def open_images(self) -> list[Image]:
         """Ask for files and open each as a layer, with our reader: it keeps spacing and units."""
-        from napari_msseg._napari.contributions import PLUGIN, get_reader  # late: samples
-
         viewer, name = self._session.viewer, self._suggested("")
         paths, _ = QFileDialog.getOpenFileNames(
             self._panel.window(), "Open images", name, IMAGE_TYPES
@@ -125,7 +123,7 @@ class FileDialogs:
         opened = []
         for path in paths:
             try:
-                opened += viewer.open(path, plugin=PLUGIN if get_reader(path) else None)
+                opened += viewer.open(path, plugin=reader_of(path))
             except (InputError, ValueError, OSError) as error:  # one of many may be broken
                 self.warned.emit(str(error))
         return [layer for layer in opened if layers.is_image(layer)]

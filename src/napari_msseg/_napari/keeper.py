@@ -203,6 +203,11 @@ class Keeper:
             if image in self._fingerprints:
                 self._tell(image)
 
+    def find(self, image: Image) -> SavedSession | None:
+        """Return what was kept for an image, None where there is nothing."""
+        saved = self.autosave.find(self.fingerprint(image))
+        return saved if saved is not None and saved.scribbles.indices.size else None
+
     def model_path(self, image: Image) -> Path | None:
         """Return where the model of an image is kept; None where the image is not known yet."""
         key = self._fingerprints.get(image)
@@ -262,8 +267,8 @@ class Keeper:
         return locked.same_strokes(saved.locked)
 
     def _tell(self, image: Image) -> None:
-        saved = self.autosave.find(self._fingerprints[image])
-        if saved is None or not saved.scribbles.indices.size:
+        saved = self.find(image)
+        if saved is None:
             return
         reference = self._asked[image]
         scribbles = None if reference is None else reference()

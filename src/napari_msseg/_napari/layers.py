@@ -22,6 +22,8 @@ ROLE = "napari-msseg role"
 """Key in `layer.metadata` that marks our layers: ``"scribbles"`` or ``"prediction"``."""
 GEOMETRY = "napari-msseg geometry"
 """Key in `layer.metadata` that holds the geometry of the file: affine and NIfTI header."""
+OVER = "napari-msseg over"
+"""Key in `layer.metadata` that says which image a layer of ours belongs to."""
 CLASSES = "napari-msseg classes"
 """Key in `layer.metadata` of scribbles that holds their class table, as a mapping."""
 PREDICTION_OPACITY = 0.45
@@ -150,8 +152,14 @@ def placement(layer: Image) -> dict[str, Any]:
 
 
 def _metadata(image: Image, role: str) -> dict[str, Any]:
-    """Return the metadata of a layer of ours: its role, and the geometry of the image's file."""
-    return {ROLE: role, GEOMETRY: dict(image.metadata.get(GEOMETRY, {}))}
+    """Return the metadata of a layer of ours: its role, its image, and the geometry of that."""
+    geometry = dict(image.metadata.get(GEOMETRY, {}))
+    return {ROLE: role, OVER: str(image.unique_id), GEOMETRY: geometry}
+
+
+def lies_over(layer: Layer, image: Image) -> bool:
+    """Whether a layer of ours was made for an image."""
+    return bool(layer.metadata.get(OVER) == str(image.unique_id))
 
 
 def new_scribbles(image: Image, classes: ClassTable) -> Labels:

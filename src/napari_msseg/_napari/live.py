@@ -19,7 +19,7 @@ from qtpy.QtCore import Signal as QtSignal
 
 from napari_msseg._napari import layers
 from napari_msseg._napari.answer_layers import AnswerLayers
-from napari_msseg._napari.loan import Loan
+from napari_msseg._napari.loan import Loan, OtherImage
 from napari_msseg._napari.map_layers import MapKey
 from napari_msseg._napari.repaint import Repaint
 from napari_msseg._napari.strokes import StrokeWatch
@@ -31,7 +31,9 @@ from napari_msseg.commands import (
     ImageMapped,
     KeepModel,
     PauseSession,
+    RankImages,
     ResumeSession,
+    ShareCompanion,
     SharedImage,
     ShowMaps,
     ShowView,
@@ -47,6 +49,7 @@ from napari_msseg.events import (
     Event,
     Failed,
     HeldOutScored,
+    ImageRanked,
     MapKind,
     MapReady,
     ModelKept,
@@ -88,7 +91,7 @@ class LiveSession:
     worker_ready = Signal(WorkerReady)
     classes_changed = Signal(ClassTable)
     strokes_taken = Signal(object, object)  # ScribbleSnapshot before, or None, and now
-    told = Signal(Event)  # SpotsFound, HeldOutScored, ModelKept: what was asked for
+    told = Signal(Event)  # SpotsFound, HeldOutScored, ImageRanked, ModelKept: what was asked for
     map_gone = Signal(MapKind)  # its layer was removed
     warned = Signal(str)
     failed = Signal(str)
@@ -210,6 +213,11 @@ class LiveSession:
         return self.state is not None and not self.state.is_final
 
     @property
+    def is_paused(self) -> bool:
+        """Whether it is paused, and does nothing that is asked of it."""
+        return self.state is SessionState.PAUSED
+
+    @property
     def has_answered(self) -> bool:
         """Whether the prediction on the screen is one."""
         return self.answers.generation >= 0
@@ -228,6 +236,7 @@ class LiveSession:
         frame: layers.Frame = (),
         channels: Sequence[Image] = (),
         once: bool = False,
+        others: Sequence[OtherImage] = (),
     ) -> None:
         """Begin a session, or go on from the model of the one before.
 
@@ -241,6 +250,8 @@ class LiveSession:
             Further layers that are channels of the same image.
         once : bool
             One update only, then it is done.
+        others : sequence of OtherImage
+            What is painted on them is learned from as well.
 
         Raises
         ------
@@ -250,7 +261,7 @@ class LiveSession:
         read = layers.reading(image, frame, channels)  # says what is wrong
         snapshot = layers.take_snapshot(scribbles, image, self._generation + 1, frame)
         snapshot = self.answers.locks.joined(snapshot, image, frame)
-        self._require_trainable(snapshot)
+        self._require_trainable(snapshot, others)
         all_channels = (image, *channels)
         keep_model = all_channels == self._model_of
         self.strokes.watch(scribbles)
@@ -262,12 +273,25 @@ class LiveSession:
         self._set_state(SessionState.PREPARING, "")
         self._loan.share(
             read,
-            lambda shared: self._start(shared, all_channels, snapshot, keep_model, once),
-            in_thread=any(map(layers.is_lazy, all_channels)),
+            lambda shared, companions: self._start(
+                shared,
+                all_channels,
+                snapshot,
+                keep_model,
+                once,
+                list(zip(others, companions, strict=True)),
+            ),
+            in_thread=bool(others) or any(map(layers.is_lazy, all_channels)),
+            others=[other.read for other in others],
         )
 
-    def _require_trainable(self, snapshot: ScribbleSnapshot) -> None:
+    def _require_trainable(
+        self, snapshot: ScribbleSnapshot, others: Sequence[OtherImage] = ()
+    ) -> None:
         """Say in names, not in numbers, what is missing."""
+        painted = [np.unique(one.classes) for one in (snapshot, *(o.scribbles for o in others))]
+        if len(np.unique(np.concatenate(painted))) >= 2:
+            return
         if snapshot.indices.size and not snapshot.is_trainable:
             table = self.classes.with_class(int(snapshot.classes[0]))
             raise InputError(
@@ -287,7 +311,9 @@ class LiveSession:
         snapshot: ScribbleSnapshot,
         keep_model: bool,
         once: bool,
+        others: Sequence[tuple[OtherImage, SharedImage | Exception]],
     ) -> None:
+        self._share_others(others)
         live = self.live and not once
         model_path = self.model_paths.pop(channels[0], "")
         self._started, self._model_of = self._number, channels
@@ -318,6 +344,22 @@ class LiveSession:
         if self._wants_pause:
             self.pause()
         self._take_strokes()  # those painted while the image was read
+
+    def _share_others(self, others: Sequence[tuple[OtherImage, SharedImage | Exception]]) -> None:
+        """Send the worker what it is to learn from beside the image; say what it cannot have."""
+        for other, shared in others:
+            if isinstance(shared, Exception):
+                self.warned.emit(f"“{other.name}” is not learned from: {shared}")
+                continue
+            self._send(
+                ShareCompanion(
+                    session=self._number,
+                    name=other.name,
+                    image=shared,
+                    indices=other.scribbles.indices,
+                    classes=other.scribbles.classes,
+                )
+            )
 
     def pause(self) -> None:
         """Pause training after the running step, or as soon as the image is ready."""
@@ -396,9 +438,23 @@ class LiveSession:
         """Ask where a stroke would help most; `told` tells."""
         self._send(AskSpots(session=self._number))
 
+    def rank(self, names: Sequence[str]) -> None:
+        """Ask how unsure it is of other images, by name or path; `told` tells of each."""
+        self._send(RankImages(session=self._number, names=tuple(names)))
+
     def keep_model(self, path: str) -> None:
         """Have the weights of now written to a file, also after the end; `told` tells."""
         self._send(KeepModel(session=self._started, path=path))
+
+    @property
+    def knows_a_model(self) -> bool:
+        """Whether the worker has weights to go on from."""
+        return bool(self._model_of)
+
+    def carry_model_to(self, image: Image, channels: Sequence[Image] = ()) -> None:
+        """Let the next Train of an image go on from the model of now, whosever it is."""
+        self._model_of = (image, *channels)
+        self.model_paths.pop(image, None)
 
     def forget_model(self) -> None:
         """Let the next Train begin from nothing, or from what `model_paths` names."""
@@ -493,7 +549,7 @@ class LiveSession:
                 self.warned.emit(message.message)
             case Failed():
                 self.failed.emit(message.message)
-            case SpotsFound() | HeldOutScored():
+            case SpotsFound() | HeldOutScored() | ImageRanked():
                 self.told.emit(message)
 
     # ------------------------------------------------------------ helpers

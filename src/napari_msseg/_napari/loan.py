@@ -1,9 +1,10 @@
-"""How an image gets to the worker: as a file in shared memory, for as long as nobody has it."""
+"""How images get to the worker: as files in shared memory, for as long as nobody has them."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from psygnal import Signal
 from qtpy.QtCore import QObject, Qt
@@ -11,26 +12,50 @@ from qtpy.QtCore import Signal as QtSignal
 
 from napari_msseg.commands import SharedImage
 from napari_msseg.engine.shared_image import share, unshare
+from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.volume import Volume
 
 Work = Callable[[], Volume]
-Then = Callable[[SharedImage], None]
+Others = list[SharedImage | Exception]
+Then = Callable[[SharedImage, Others], None]
+
+
+@dataclass(frozen=True, eq=False)
+class OtherImage:
+    """Another image that is learned from, or ranked.
+
+    Attributes
+    ----------
+    name : str
+        By which it is spoken of to the worker.
+    read : callable
+        Returns its pixels; it touches no layer.
+    scribbles : ScribbleSnapshot
+        May be empty.
+    """
+
+    name: str
+    read: Work
+    scribbles: ScribbleSnapshot
 
 
 class _Bridge(QObject):  # type: ignore[misc]
     """Carries what a thread has read to the GUI thread."""
 
-    prepared = QtSignal(int, object)  # number of the loan, SharedImage or what went wrong
+    prepared = QtSignal(int, object)  # number of the loan; SharedImage or what went wrong, of each
 
 
 class Loan:
-    """Shares one image at a time; one that must be read first does not hold up the window."""
+    """Shares an image, and its companions, in place of the one before.
+
+    What must be read first does not hold up the window.
+    """
 
     failed = Signal(str)  # why an image could not be read
 
     def __init__(self) -> None:
         self._number = 0
-        self._path: str | None = None
+        self._paths: list[str] = []
         self._then: Then | None = None
         self._bridge = _Bridge()
         self._bridge.prepared.connect(self._prepared, Qt.ConnectionType.QueuedConnection)
@@ -40,7 +65,9 @@ class Loan:
         """Whether somebody waits for an image."""
         return self._then is not None
 
-    def share(self, read: Work, then: Then, *, in_thread: bool) -> None:
+    def share(
+        self, read: Work, then: Then, *, in_thread: bool, others: Sequence[Work] = ()
+    ) -> None:
         """Share an image in place of the one before, and go on with it.
 
         Parameters
@@ -48,41 +75,48 @@ class Loan:
         read : callable
             Returns the pixels. It must touch no layer where it runs in a thread.
         then : callable
-            Gets the shared image, on the GUI thread, unless the loan has ended by then.
+            Gets the shared image, and of each of the others that or what went wrong, on the GUI
+            thread, unless the loan has ended by then.
         in_thread : bool
             Whether reading may take long.
+        others : sequence of callable
+            Return the pixels of its companions.
         """
         self.end()
         self._number += 1
         self._then = then
+        works = (read, *others)
         if not in_thread:
-            self._prepared(self._number, _attempt(read))
+            self._prepared(self._number, [_attempt(work) for work in works])
             return
         number, bridge = self._number, self._bridge
         threading.Thread(
-            target=lambda: bridge.prepared.emit(number, _attempt(read)),
+            target=lambda: bridge.prepared.emit(number, [_attempt(work) for work in works]),
             name="napari-msseg-prepare",
             daemon=True,
         ).start()
 
     def end(self) -> None:
-        """Take the image back: the worker has it mapped by now, or never will. Idempotent."""
+        """Take the images back: the worker has them mapped by now, or never will. Idempotent."""
         self._then = None
-        path, self._path = self._path, None
-        if path is not None:
+        paths, self._paths = self._paths, []
+        for path in paths:
             unshare(path)
 
-    def _prepared(self, number: int, outcome: SharedImage | Exception) -> None:
+    def _prepared(self, number: int, outcomes: Others) -> None:
+        paths = [one.path for one in outcomes if isinstance(one, SharedImage)]
         if number != self._number or self._then is None:
-            if isinstance(outcome, SharedImage):
-                unshare(outcome.path)  # overtaken meanwhile
+            for path in paths:
+                unshare(path)  # overtaken meanwhile
             return
         then, self._then = self._then, None
-        if isinstance(outcome, SharedImage):
-            self._path = outcome.path
-            then(outcome)
+        self._paths = paths
+        first, *others = outcomes
+        if isinstance(first, SharedImage):
+            then(first, others)
         else:
-            self.failed.emit(f"the image could not be read: {outcome}")
+            self.end()
+            self.failed.emit(f"the image could not be read: {first}")
 
 
 def _attempt(read: Work) -> SharedImage | Exception:

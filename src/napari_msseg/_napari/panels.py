@@ -128,6 +128,12 @@ class _ChannelButton(QToolButton):  # type: ignore[misc]
         """The layers that are ticked."""
         return [a.data() for a in self._menu.actions() if a.isChecked()]
 
+    def tick(self, layers: Sequence[Any]) -> None:
+        """Tick some of the layers that are offered."""
+        for action in self._menu.actions():
+            if any(action.data() is layer for layer in layers):
+                action.setChecked(True)
+
     def show_layers(self, layers: Sequence[Any]) -> None:
         """Offer layers; ticks stay with the layers that had them."""
         ticked = self.chosen
@@ -287,7 +293,7 @@ class ExportPanel(QGroupBox):  # type: ignore[misc]
     cancel_wanted = Signal()
 
     def __init__(self) -> None:
-        super().__init__("8 · Save")
+        super().__init__("9 · Save")
         self.export_button = push_button(
             "Save mask…",
             "Write the prediction as TIFF or NIfTI, exactly over its image",

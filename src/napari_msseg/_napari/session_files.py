@@ -203,7 +203,7 @@ class SessionFiles:
 
     def _open(self, path: str) -> None:
         try:
-            self._session.viewer.open(path, plugin=_reader_of(path))
+            self._session.viewer.open(path, plugin=reader_of(path))
         except Exception as error:  # a reader of anybody's: it may raise anything
             raise InputError(f"the image {path} cannot be opened: {error}") from error
 
@@ -214,7 +214,7 @@ class SessionFiles:
         return next(matches, None)
 
 
-def _reader_of(path: str) -> Any:
+def reader_of(path: str) -> Any:
     """Return the plugin that opens a file: ours where napari's own would fail or lose spacing."""
     ours = path.lower().endswith((".nii", ".nii.gz", ".tif", ".tiff"))
     return "napari-msseg" if ours else None

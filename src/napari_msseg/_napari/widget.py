@@ -38,6 +38,8 @@ from napari_msseg._napari.panels import ExportPanel, LayerPanel, LookPanel, Trai
 from napari_msseg._napari.progress_panel import ProgressPanel
 from napari_msseg._napari.quiet import quieten
 from napari_msseg._napari.session_files import SessionFiles
+from napari_msseg._napari.study import Member, Study
+from napari_msseg._napari.study_panel import StudyPanel
 from napari_msseg._napari.time_machine import TimeMachine
 from napari_msseg.classes import ClassTable
 from napari_msseg.commands import WorkerReady
@@ -86,6 +88,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.object_panel = ObjectPanel()
         self.lock_panel = LockPanel()
         self.moment_panel = MomentPanel()
+        self.study_panel = StudyPanel()
         self.export_panel = ExportPanel()
         # No callback below may hold the dock itself: it must go when napari lets go of it.
         locks = session.answers.locks
@@ -95,6 +98,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.objects = ObjectViews(session, self.object_panel)
         self.locks = LockIntents(session, self.lock_panel, self.objects.chosen)
         self.time_machine = TimeMachine(session, self.keeper, self.moment_panel)
+        self.study = Study(session, self.keeper, self.study_panel)
         self.chores = Chores(session, self.keeper, panel, self.export_panel)
         self.guard = StrokeGuard(napari_viewer)
         self.navigator = Navigator(session)
@@ -142,6 +146,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self.object_panel,
             self.lock_panel,
             self.moment_panel,
+            self.study_panel,
             self.export_panel,
         ):
             column.addWidget(panel)
@@ -223,6 +228,9 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.time_machine.said.connect(progress.say)
         self.time_machine.warned.connect(self._warn)
         self.session.answers.locks.changed.connect(self.keeper.keep_locks)
+        self.study.arrived.connect(self._arrive)
+        self.study.said.connect(progress.say)
+        self.study.warned.connect(self._warn)
         self.chores.said.connect(progress.say)
         self.chores.warned.connect(self._warn)
         self.dialogs.said.connect(progress.say)
@@ -254,6 +262,26 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         if layers.is_image(layer) and layer is not self.layer_panel.chosen_image():
             self.layer_panel.choose(self.layer_panel.image, layer)
             self._use_chosen_image()
+
+    def _arrive(self, member: Member) -> None:
+        """Choose an image of the study, with what is painted on it, and go on with training."""
+        image, panel = member.image, self.layer_panel
+        if image is None:
+            return
+        trained, has_model = self.session.is_running, self.session.knows_a_model
+        self.choose_image(image)
+        panel.channels.tick(member.channels)
+        kept = member.kept or self.keeper.find(image)
+        if panel.chosen_scribbles() is None:
+            if kept is None:
+                self.new_scribbles()
+            else:
+                self._restore(image, kept)
+                self.offers.withdraw(f"kept {id(image)}")
+        if has_model and self.study.together:
+            self.session.carry_model_to(image, member.channels)
+        if trained:
+            self.train()
 
     def _take_in_hand(self, scribbles: Labels) -> None:
         """Add a scribble layer, unless that is done, choose it, and the brush of foreground."""
@@ -289,6 +317,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
                     frame=self._frame(image),
                     channels=panel.channels.chosen,
                     once=once,
+                    others=self.study.others(image),
                 )
             )
             if began:
@@ -469,6 +498,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         if scribbles is self.layer_panel.chosen_scribbles():
             self.session.meet(snapshot)
             n = self.classes.count(snapshot)
+            self.study.count(self.keeper.owner(scribbles), snapshot, n)
             if not self.session.is_running:
                 ready = "press Train." if snapshot.is_trainable else "paint another class too."
                 self.progress_panel.say(f"{n} stroke{'s' * (n != 1)}: {ready}")
@@ -499,6 +529,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             layer.events.name.disconnect(self._list_layers)
             layer.events.name.connect(self._list_layers)
         self.keeper.stay_with(scribbles)
+        self.study.list_open(images)
         if event is not None and event.type == "removed":
             self.offers.withdraw_about(event.value)
         self._use_choice()
@@ -525,6 +556,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         panel.show_rows(channels=bool(alike), frames=image is not None and image.ndim == 3)
         self.guard.scribbles = scribbles
         self.session.choose(scribbles)
+        self.study.follow(image)
         if image is None:
             self._counted = None
             self.classes.count(None)
@@ -550,7 +582,9 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
                 snapshot = layers.take_snapshot(scribbles, image, 0)
         if snapshot is not None and layers.role_of(scribbles) == "scribbles":
             self.session.meet(snapshot)
-        self.classes.count(snapshot)
+        n = self.classes.count(snapshot)
+        if snapshot is not None:
+            self.study.count(image, snapshot, n)
 
     def _follow_label(self, event: Any) -> None:
         self.classes.follow(event.source)
