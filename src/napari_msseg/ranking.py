@@ -13,8 +13,8 @@ from napari_msseg.pixel_classifiers import Features
 from napari_msseg.preprocessing import normalise
 from napari_msseg.volume import Volume
 
-BLOCK = {2: (128, 128), 3: (8, 64, 64)}
-PIXELS = 70_000
+BLOCK = {2: (96, 96), 3: (8, 48, 48)}
+PIXELS = 40_000
 """An image is judged by blocks, drawn at random, of so many pixels together."""
 REMEMBERED = 32
 """Images whose features are kept, for when they are asked about again."""

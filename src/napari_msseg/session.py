@@ -203,7 +203,7 @@ class Session:
     @property
     def is_urgent(self) -> bool:
         """Whether somebody waits for what comes next: a first answer, or one to new strokes."""
-        return self._mailbox.has_mail or self._is_answering
+        return self._mailbox.has_mail or self._is_answering or bool(self._ranking.wanted)
 
     def wait(self) -> None:
         """Block while there is nothing to do: paused, or without strokes to learn from."""
@@ -278,8 +278,6 @@ class Session:
                 yield from self._predict_some()
             if self._score_is_due():
                 yield from self._score_strokes()
-            if self._ranking.wanted:
-                yield self._rank_one()
             if self._should_rest():
                 yield from self._predict_all(at_last=False)
                 self._resting = not self._mailbox.has_scribbles
@@ -364,6 +362,8 @@ class Session:
         """Do what is asked, take new scribbles, enter the state that they and switches ask for."""
         for request in self._mailbox.take_requests():
             yield from self._do(request)
+        while self._ranking.wanted and not self._mailbox.has_mail:
+            yield self._rank_one()
         scribbles = self._mailbox.take()
         if scribbles is not None and scribbles.shape != self.scribbles.shape:
             yield self._notice("scribbles of another shape than the image were not used")
@@ -392,9 +392,6 @@ class Session:
                 yield self._find_spots()
             case RankImages():
                 self._ranking.wanted = list(request.names)
-                resting = self.state is not SessionState.TRAINING
-                while resting and self._ranking.wanted and not self._is_interrupted():
-                    yield self._rank_one()
             case KeepModel():
                 error = keep_model(self.checkpoint(), request.path)
                 yield ModelKept(**self._stamp(), path=request.path, error=error)

@@ -24,7 +24,7 @@ from napari_msseg.advice import dice_of, mean_dice
 from napari_msseg.classes import ClassTable
 from napari_msseg.errors import InputError
 from napari_msseg.events import Event, HeldOutScored, ImageRanked
-from napari_msseg.io.pairs import image_files
+from napari_msseg.io.pairs import image_files, stem
 from napari_msseg.saved_session import SavedSession
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.volume import Volume
@@ -156,7 +156,7 @@ class Study:
             raise InputError(f"{folder} holds no image (TIFF, PNG, JPEG, BMP or NIfTI)")
         opened = {str(m.image.source.path or "") for m in self.members if m.image is not None}
         known = {m.path for m in self.members} | {str(Path(p).resolve()) for p in opened if p}
-        new = [Member(Path(path).name, path) for path in found if path not in known]
+        new = [Member(stem(Path(path)), path) for path in found if path not in known]
         self.members += new
         self.together = True
         self._show_all()
@@ -210,6 +210,7 @@ class Study:
         self.arrived.emit(member)
         if before is not None and before.path and before is not member:
             self._close(before)
+        self._session.viewer.reset_view()
         self._show_all()
 
     def next(self) -> None:
@@ -256,7 +257,6 @@ class Study:
         for layer in self._layers_of(member):
             if layers.role_of(layer) in ("", "scribbles", "prediction", "locks"):
                 layer.visible = True
-        self._session.viewer.reset_view()
 
     def _close(self, member: Member) -> None:
         """Take the layers of a file away; what is painted on it is kept."""

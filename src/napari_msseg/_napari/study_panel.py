@@ -52,6 +52,7 @@ class StudyPanel(QGroupBox):  # type: ignore[misc]
         self.together.toggled.connect(self.together_toggled.emit)
         self.list = QTreeWidget()
         self.list.setRootIsDecorated(False)
+        self.list.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.list.setHeaderLabels(["Image", "strokes", "Dice", "unsure"])
         self.list.setToolTip(
             "A double click goes there. Dice: of its strokes, each left out and predicted from all "
@@ -86,6 +87,8 @@ class StudyPanel(QGroupBox):  # type: ignore[misc]
             self.list.addTopLevelItem(item)
         for number, row in enumerate(rows):
             self._show_row(self.list.topLevelItem(number), row)
+            if row.is_current:
+                self.list.scrollToItem(self.list.topLevelItem(number))
         many = len(rows) > 1
         for part in (self.together, self.list, self.next_button):
             part.setVisible(many)
