@@ -249,6 +249,7 @@ def test_the_ring_goes_with_its_image_and_with_the_dock(dock, viewer, workers, q
     _click(qtbot, dock.look_panel.next_button)
     _spots(workers[0], (3, 5))
     viewer.layers.remove(dock.session.image)
+    qtbot.wait(1)
     assert "cells look here" not in viewer.layers
     viewer.add_image(np.zeros((32, 40)), name="other")
     dock.navigator.show(viewer.layers["other"], (3, 5))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from napari.layers import Image, Points
+from qtpy.QtCore import QTimer
 
 from napari_msseg._napari import layers
 from napari_msseg._napari.map_layers import UNCERTAIN
@@ -54,4 +55,4 @@ class SpotMark:
         if event.value is self._layer:
             self._layer = self._image = None
         elif event.value is self._image:
-            self.remove()
+            QTimer.singleShot(0, self.remove)  # later: whoever removes layers may not be through
