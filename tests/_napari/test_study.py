@@ -16,6 +16,7 @@ from napari_msseg._napari import layers
 from napari_msseg._napari.study_panel import DICE, NAME, STROKES, UNSURE
 from napari_msseg.commands import RankImages, ShareCompanion, StartSession
 from napari_msseg.events import HeldOutScored, ImageRanked, SessionState
+from napari_msseg.io.pairs import find_sources
 
 
 def _click(qtbot, button):
@@ -310,6 +311,27 @@ def test_a_companion_that_has_gone_from_the_disk_is_told_of_and_the_rest_trains(
     started(1)
     assert workers[-1].of(ShareCompanion) == []
     assert "plate 0" in warnings[-1]
+
+
+def test_strokes_of_all_images_are_saved_as_train_takes_them(
+    study, folder, paint, qtbot, tmp_path, monkeypatch, warnings
+):
+    target = tmp_path / "strokes"
+    target.mkdir()
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(target))
+    _click(qtbot, study.study_panel.save_button)
+    assert "no strokes" in warnings[-1]
+    for number in (1, 2):
+        _go(study, number)
+        for label in (1, 2):
+            paint(study.layer_panel.chosen_scribbles(), label, row=4 * label + number)
+    _click(qtbot, study.study_panel.save_button)
+    assert sorted(path.name for path in target.iterdir()) == ["plate 0.tif", "plate 1.tif"]
+    written = tifffile.imread(target / "plate 1.tif")
+    np.testing.assert_array_equal(written, study.layer_panel.chosen_scribbles().data)
+    found = {source.image.stem: source.labels for source in find_sources(folder, None, target)}
+    assert found["plate 0"] == target / "plate 0.tif"
+    assert found["plate 2"] is None
 
 
 # ---------------------------------------------------------------------- what is told

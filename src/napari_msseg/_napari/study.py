@@ -109,6 +109,7 @@ class Study:
         panel.chosen.connect(self._choose)
         panel.folder_wanted.connect(self._ask_for_folder)
         panel.next_wanted.connect(self.next)
+        panel.save_wanted.connect(self._ask_and_save)
 
     # ------------------------------------------------------------------ membership
 
@@ -178,6 +179,35 @@ class Study:
                 self.add_folder(Path(folder))
             except InputError as error:
                 self.warned.emit(str(error))
+
+    def _ask_and_save(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self._panel.window(), "Folder for the strokes")
+        if folder:
+            try:
+                self.save_strokes(Path(folder))
+            except InputError as error:
+                self.warned.emit(str(error))
+
+    def save_strokes(self, folder: Path) -> None:
+        """Write the strokes of every image, as ``napari-msseg train --scribbles`` takes them.
+
+        Label images of the names of their images: 0 where nothing is painted, 1 background, …
+
+        Raises
+        ------
+        InputError
+            If nothing is painted, or a file cannot be read or written.
+        """
+        painted = [m for m in self.members if m.scribbles is not None and m.strokes]
+        if not painted:
+            raise InputError("there are no strokes to save yet")
+        for member in painted:
+            assert member.scribbles is not None
+            image = self._reading(member)()
+            suffix = ".nii.gz" if image.nifti_header is not None else ".tif"
+            path = folder / f"{member.name}{suffix}"
+            io.write_mask(path, member.scribbles.labels(), image)
+        self.said.emit(f"Strokes on {len(painted)} images are in {folder}")
 
     def _show_all(self) -> None:
         """Show the list as it is now."""

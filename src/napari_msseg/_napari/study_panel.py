@@ -42,6 +42,7 @@ class StudyPanel(QGroupBox):  # type: ignore[misc]
     chosen = Signal(int)
     folder_wanted = Signal()
     next_wanted = Signal()
+    save_wanted = Signal()
 
     def __init__(self) -> None:
         super().__init__("8 · Many images")
@@ -72,8 +73,14 @@ class StudyPanel(QGroupBox):  # type: ignore[misc]
         grid = QGridLayout(self)
         grid.addWidget(self.together, 0, 0, 1, 2)
         grid.addWidget(self.list, 1, 0, 1, 2)
-        grid.addWidget(self.folder_button, 2, 0)
-        grid.addWidget(self.next_button, 2, 1)
+        self.save_button = push_button(
+            "Save strokes…",
+            "A label image for every image that is painted on, for napari-msseg train --scribbles",
+            self.save_wanted,
+        )
+        grid.addWidget(self.next_button, 2, 0, 1, 2)
+        grid.addWidget(self.folder_button, 3, 0)
+        grid.addWidget(self.save_button, 3, 1)
         self.show_images([], together=False)
 
     def show_images(self, rows: Sequence[Row], together: bool) -> None:
@@ -90,7 +97,7 @@ class StudyPanel(QGroupBox):  # type: ignore[misc]
             if row.is_current:
                 self.list.scrollToItem(self.list.topLevelItem(number))
         many = len(rows) > 1
-        for part in (self.together, self.list, self.next_button):
+        for part in (self.together, self.list, self.next_button, self.save_button):
             part.setVisible(many)
         height = self.list.sizeHintForRow(0) * (min(len(rows), MOST_ROWS) + 1) + 12
         self.list.setFixedHeight(max(height, self.list.header().sizeHint().height()))
