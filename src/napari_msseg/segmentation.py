@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_msseg.checkpoint import Checkpoint
+from napari_msseg.companions import Companion
 from napari_msseg.config import SessionConfig, default_config
 from napari_msseg.errors import InputError
 from napari_msseg.events import Event, Failed, Notice, PredictionReady, StepDone
@@ -65,6 +66,7 @@ def segment(
     *,
     seconds: float | None = None,
     extra_loss: ExtraLoss | None = None,
+    companions: Sequence[Companion] = (),
 ) -> Segmentation:
     """Train on scribbles and segment the image.
 
@@ -84,6 +86,8 @@ def segment(
         Seconds to train, counted from the first step, instead of the configuration's.
     extra_loss : callable, optional
         A loss of your own, see `trainer.ExtraLoss`.
+    companions : sequence of Companion
+        Other images, whose strokes are learned from as well.
 
     Raises
     ------
@@ -96,7 +100,7 @@ def segment(
     if not isinstance(scribbles, ScribbleSnapshot):
         scribbles = ScribbleSnapshot.from_labels(scribbles)
     started = time.monotonic()
-    session = Session(image, scribbles, config, model, extra_loss=extra_loss)
+    session = Session(image, scribbles, config, model, extra_loss=extra_loss, companions=companions)
     canvas = _Canvas(image.spatial_shape)
     training_seconds, first_answer, steps = 0.0, float("nan"), 0
     notices = []

@@ -366,7 +366,7 @@ def test_a_folder_that_is_stopped_holds_whole_files_only(save, model, tmp_path):
     masks = tmp_path / "masks"
     process = subprocess.Popen([*command, str(tmp_path / "images"), "-o", str(masks)])
     deadline = time.monotonic() + 120
-    while not (masks.is_dir() and len(list(masks.glob("*.tif"))) > 3):
+    while not (masks.is_dir() and len(list(masks.glob("[!.]*.tif"))) > 3):  # whole ones
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
@@ -375,3 +375,76 @@ def test_a_folder_that_is_stopped_holds_whole_files_only(save, model, tmp_path):
     assert 3 < len(written) < 40
     for path in written:
         assert tifffile.imread(path).shape == (256, 256)
+
+
+# ------------------------------------------------------- with strokes in mind
+
+
+@pytest.fixture
+def taught(scene: Callable[..., Any], save: Save, tmp_path: Path) -> Path:
+    """Three alike images in `images`, of which one has strokes, in `strokes`; their truth."""
+    for n in range(3):
+        blob = scene((64, 64), seed=n)
+        save(tmp_path / "images" / f"cell {n}.tif", blob.image.data)
+        save(tmp_path / "truth" / f"cell {n}.tif", blob.truth)
+    save(tmp_path / "strokes" / "cell 0.tif", scene((64, 64)).labels)
+    return tmp_path
+
+
+def _right(folder: Path, n: int) -> float:
+    mask, truth = (tifffile.imread(folder / d / f"cell {n}.tif") for d in ("masks", "truth"))
+    return float(np.mean((mask > 0) == (truth > 0)))
+
+
+def test_with_strokes_in_mind_masks_are_right_whatever_the_network_says(
+    predict: Any, taught: Path
+) -> None:
+    """The model has random weights."""
+    options = ["--learn-from", taught / "images", "--scribbles", taught / "strokes"]
+    result = predict(taught / "images", "-o", taught / "masks", *options)
+    assert result.exit_code == 0, result.output
+    assert min(_right(taught, n) for n in range(3)) > 0.97
+
+
+def test_strokes_may_be_named_in_a_list(predict: Any, taught: Path) -> None:
+    (taught / "list.csv").write_text("images/cell 0.tif,strokes/cell 0.tif\n")
+    target = taught / "masks" / "cell 2.tif"
+    target.parent.mkdir()
+    image = taught / "images" / "cell 2.tif"
+    result = predict(image, "-o", target, "--learn-from", taught / "list.csv", "--probabilities")
+    assert result.exit_code == 0, result.output
+    assert _right(taught, 2) > 0.97
+    assert (taught / "masks" / "cell 2_probabilities.tif").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--scribbles", "strokes"], "--learn-from"),
+        (["--learn-from", "images"], "--scribbles"),
+        (["--learn-from", "images", "--scribbles", "truth"], "all scribbles"),
+        (["--learn-from", "images", "--scribbles", "nowhere"], "no such folder"),
+    ],
+)
+def test_strokes_that_teach_nothing_are_refused(
+    predict: Any, taught: Path, options: list[str], words: str
+) -> None:
+    for path in (taught / "truth").iterdir():
+        tifffile.imwrite(path, np.ones((64, 64), np.uint8))
+    paths = [taught / o if not o.startswith("-") else o for o in options]
+    result = predict(taught / "images" / "cell 1.tif", "-o", taught / "mask.tif", *paths)
+    assert result.exit_code == 2
+    assert words in result.output
+    assert not (taught / "mask.tif").exists()
+
+
+def test_an_image_of_another_kind_fails_and_the_others_are_done(
+    predict: Any, taught: Path, save: Save
+) -> None:
+    save(taught / "more" / "cell 1.tif", tifffile.imread(taught / "images" / "cell 1.tif"))
+    save(taught / "more" / "colour.png", np.zeros((20, 20, 3), np.uint8))
+    options = ["--learn-from", taught / "images", "--scribbles", taught / "strokes"]
+    result = predict(taught / "more", "-o", taught / "masks", *options)
+    assert result.exit_code == 2
+    assert "colour.png" in result.output
+    assert _right(taught, 1) > 0.97

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_msseg.boundaries import decide
 from napari_msseg.cli.exits import say
@@ -21,6 +23,7 @@ from napari_msseg.cli.targets import (
     check_probabilities,
     name_results,
 )
+from napari_msseg.cli.taught import Teacher
 from napari_msseg.errors import InputError
 from napari_msseg.io import read_image, write_mask, write_probabilities
 from napari_msseg.io.atomic import check_target
@@ -29,6 +32,7 @@ from napari_msseg.io.pairs import stem
 from napari_msseg.io.picture import LARGEST_OF_PNG
 from napari_msseg.preprocessing import normalise
 from napari_msseg.scribbles import IGNORED_CLASS
+from napari_msseg.volume import Volume
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +54,8 @@ class Request:
     device: str
     report: str | None
     skip_done: bool = False
+    learn_from: Path | None = None
+    scribbles: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -86,14 +92,14 @@ def run(request: Request) -> None:
         if task.mask.suffix.lower() == ".png" and largest > LARGEST_OF_PNG:
             raise InputError(f"{task.mask}: PNG holds labels up to {LARGEST_OF_PNG}, and "
                              f"{request.model} knows the label {largest}; use .tif")  # fmt: skip
-    network = checkpoint.build().to(device)
+    answer = _answering(request, checkpoint, device)
     tasks[0].mask.parent.mkdir(exist_ok=True)
 
     def work(task: Task) -> dict[str, Any]:
         if request.skip_done and task.is_done:
             say(f"{task.mask}: done before")
             return {"image": str(task.image), "mask": str(task.mask), "skipped": True}
-        return _predict(task, request, spacing, network, checkpoint, device)
+        return _predict(task, request, spacing, answer, checkpoint)
 
     rows, failed = each_of(tasks, work, lambda task: {"image": str(task.image)})
     if request.report is not None:
@@ -129,33 +135,65 @@ def _beside(mask: Path) -> Path:
     return mask.with_name(f"{stem(mask)}_probabilities{kept}")
 
 
-def _predict(
-    task: Task,
-    request: Request,
-    spacing: tuple[float, ...] | None,
-    network: MSNet,
-    checkpoint: Checkpoint,
-    device: torch.device,
-) -> dict[str, Any]:
-    from napari_msseg.labelled import labels_of
+Classes = npt.NDArray[np.uint8]
+Probabilities = npt.NDArray[np.floating]
+Answer = Callable[[Task, Volume], tuple[Classes, "Probabilities | None"]]
+
+
+def _answering(request: Request, checkpoint: Checkpoint, device: torch.device) -> Answer:
+    """Return what segments an image: the network alone, or with strokes on others in mind."""
+    if request.learn_from is None:
+        if request.scribbles is not None:
+            raise InputError("--scribbles: of which images? Give --learn-from too")
+        network = checkpoint.build().to(device)
+        return lambda task, image: _by_network(task, image, network, checkpoint, device)
+    teacher = Teacher(request.learn_from, request.scribbles, request.axes)
+
+    def with_strokes(task: Task, image: Volume) -> tuple[Classes, Probabilities | None]:
+        found = teacher.segment(
+            task.image, image, checkpoint, request.device, task.probabilities is not None
+        )
+        for notice in found.notices:
+            say(f"{task.image}: {notice}")
+        return found.mask, found.probabilities
+
+    return with_strokes
+
+
+def _by_network(
+    task: Task, image: Volume, network: MSNet, checkpoint: Checkpoint, device: torch.device
+) -> tuple[Classes, Probabilities]:
     from napari_msseg.prediction import predict_probabilities
 
-    started = time.monotonic()
-    image = read_image(task.image, request.axes, spacing)
-    config = network.config
-    with naming(task.image):
-        pixels = normalise(image)
-        check_fits(image, config)
-    check_mask(task.mask, image)
-    if task.probabilities is not None:
-        check_probabilities(task.probabilities, image, config.n_classes)
+    pixels = normalise(image)
     probabilities = predict_probabilities(network, pixels.data, device)
     known = None if pixels.invalid is None else np.where(pixels.invalid, 0, IGNORED_CLASS)
     classes = decide(probabilities, pixels.data, checkpoint.certainty, known).astype(np.uint8)
     if pixels.invalid is not None:
         say(f"{task.image}: {pixels.invalid_count} pixels are NaN or infinite: background")
-    write_mask(task.mask, labels_of(classes, checkpoint.label_values), image)
+    return classes, probabilities
+
+
+def _predict(
+    task: Task,
+    request: Request,
+    spacing: tuple[float, ...] | None,
+    answer: Answer,
+    checkpoint: Checkpoint,
+) -> dict[str, Any]:
+    from napari_msseg.labelled import labels_of
+
+    started = time.monotonic()
+    image = read_image(task.image, request.axes, spacing)
+    with naming(task.image):
+        check_fits(image, checkpoint.config)
+    check_mask(task.mask, image)
     if task.probabilities is not None:
+        check_probabilities(task.probabilities, image, checkpoint.config.n_classes)
+    with naming(task.image):
+        classes, probabilities = answer(task, image)
+    write_mask(task.mask, labels_of(classes, checkpoint.label_values), image)
+    if task.probabilities is not None and probabilities is not None:
         write_probabilities(task.probabilities, probabilities, image)
     seconds = time.monotonic() - started
     share = 100 * np.count_nonzero(classes) / classes.size

@@ -135,6 +135,17 @@ def predict_command(
     skip_done: Annotated[
         bool, typer.Option("--skip-done", help="Leave out images whose mask is there already.")
     ] = False,
+    learn_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--learn-from",
+            metavar="IMAGES",
+            help="Scribbled images, a folder or a list: better masks, in more time.",
+        ),
+    ] = None,
+    scribbles: Annotated[
+        Path | None, typer.Option("--scribbles", help="What is painted on them.")
+    ] = None,
     spacing: Spacing = None,
     axes: Axes = None,
     device: Device = "auto",
@@ -155,6 +166,8 @@ def predict_command(
                 device,
                 json,
                 skip_done,
+                learn_from,
+                scribbles,
             )
         )
 
