@@ -111,11 +111,23 @@ class Dialogs:
         self.folder = folder
         QFileDialog.getSaveFileName = lambda _, title, *rest: self._new(title)
         QFileDialog.getOpenFileName = lambda *_: self._saved(rng)
+        QFileDialog.getExistingDirectory = lambda _, title: str(self._folder_of(title))
         QColorDialog.getColor = lambda *_: QColor(rng.choice(COLOURS))
 
     def _new(self, title: str) -> tuple[str, str]:
         name = "mask.tif" if "mask" in title else "session.msseg"
         return str(self.folder / name), ""
+
+    def _folder_of(self, title: str) -> Path:
+        """Return a folder with a few images, or an empty one for what is written."""
+        import tifffile
+
+        made = self.folder / ("images" if "images" in title else "written")
+        if not made.is_dir():
+            made.mkdir()
+            for n in range(3 if made.name == "images" else 0):
+                tifffile.imwrite(made / f"plate {n}.tif", np.roll(blobs((256, 256)), 9 * n))
+        return made
 
     def _saved(self, rng: random.Random) -> tuple[str, str]:
         files = sorted(self.folder.glob("*.msseg"))
@@ -343,6 +355,17 @@ class User:
             )
         )()
 
+    def work_on_many(self) -> None:
+        """Go to another image, one of a folder perhaps; learn from all together, or no longer."""
+        panel, rng = self.dock.study_panel, self.rng
+        rows = panel.list
+        if rows.topLevelItemCount() and rng.random() < 0.6:
+            item = rows.topLevelItem(rng.randrange(rows.topLevelItemCount()))
+            rows.itemDoubleClicked.emit(item, 0)
+        else:
+            buttons = panel.together, panel.next_button, panel.folder_button, panel.save_button
+            rng.choice(buttons).click()
+
     def answer_an_offer(self) -> None:
         """Press a button of the offer that is shown."""
         if self.dock.offers.buttons:
@@ -374,6 +397,7 @@ ACTIONS: dict[Callable[[Any], None], float] = {
     User.use_files: 4,
     User.count_objects: 5,
     User.lock_or_go_back: 5,
+    User.work_on_many: 4,
     User.answer_an_offer: 6,
     User.reopen_dock: 0.5,
 }

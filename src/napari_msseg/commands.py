@@ -42,6 +42,12 @@ class SharedImage:
     axes: str
     spacing: tuple[float, ...]
 
+    @property
+    def kind(self) -> tuple[int, int]:
+        """Number of its spatial axes and of its channels."""
+        channels = self.shape[self.axes.index("C")] if "C" in self.axes else 1
+        return len(self.axes.replace("C", "")), channels
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StartSession:

@@ -201,7 +201,7 @@ class Worker:
         model = self._kept(start) if start.model_path else self._model
         if model is None or not start.keep_model:
             return None
-        channels = start.image.shape[start.image.axes.index("C")] if "C" in start.image.axes else 1
+        _, channels = start.image.kind
         fits = (model.config.ndim, model.config.in_channels) == (start.config.model.ndim, channels)
         return model if fits else None
 

@@ -282,7 +282,21 @@ def test_what_is_stopped_stays_stopped_and_train_goes_on_with_the_model(
     assert started(2).keep_model
 
 
-def test_strokes_whose_classes_have_other_names_are_not_learned_from(
+def test_a_class_that_is_renamed_is_renamed_for_all(open_two, workers, paint, qtbot, started):
+    dock = open_two.dock
+    for label in (1, 2):
+        paint(open_two.scribbles, label)
+    dock.study_panel.together.click()
+    _go(dock, 0)
+    dock.classes.rename(1, "Nuclei")
+    _click(qtbot, dock.train_panel.train_button)
+    started(1)
+    assert len(workers[-1].of(ShareCompanion)) == 1
+    _go(dock, 1)
+    assert dock.session.classes.names[1] == "Nuclei"
+
+
+def test_strokes_whose_classes_mean_something_else_are_not_learned_from(
     open_two, workers, warnings, paint, qtbot, started
 ):
     dock = open_two.dock
@@ -290,13 +304,36 @@ def test_strokes_whose_classes_have_other_names_are_not_learned_from(
         paint(open_two.scribbles, label)
     dock.study_panel.together.click()
     _go(dock, 0)
-    dock.classes.rename(1, "Nuclei")
+    dock.classes.rename(1, "was foreground")
+    dock.classes.rename(0, "Foreground")
     for label in (1, 2):
         paint(dock.layer_panel.chosen_scribbles(), label)
     _click(qtbot, dock.train_panel.train_button)
     started(1)
     assert workers[-1].of(ShareCompanion) == []
-    assert "other names" in warnings[-1]
+    assert "mean something else" in warnings[-1]
+
+
+def test_images_of_other_kinds_are_left_out_and_told_of_where_they_are_painted_on(
+    open_two, viewer, workers, warnings, paint, qtbot, started
+):
+    dock = open_two.dock
+    viewer.add_image(np.zeros((6, 32, 40)), name="volume")
+    viewer.add_image(np.zeros((2, 6, 32, 40)), name="film of volumes")
+    viewer.add_image(np.zeros((32, 40, 3)), name="colours", rgb=True)
+    dock.new_scribbles()
+    paint(dock.layer_panel.chosen_scribbles(), 1)
+    _go(dock, 1)
+    for label in (1, 2):
+        paint(open_two.scribbles, label)
+    dock.study_panel.together.click()
+    _click(qtbot, dock.train_panel.train_button)
+    start = started(1)
+    names = {c.name for c in workers[-1].of(ShareCompanion) if c.session == start.session}
+    assert names == {dock.study.members[0].key}
+    assert [text for text in warnings if "not learned from" in text] == [
+        "“colours” is not learned from: it has other dimensions or channels"
+    ]
 
 
 def test_a_companion_that_has_gone_from_the_disk_is_told_of_and_the_rest_trains(

@@ -313,7 +313,7 @@ class LiveSession:
         once: bool,
         others: Sequence[tuple[OtherImage, SharedImage | Exception]],
     ) -> None:
-        self._share_others(others)
+        self._share_others(shared, others)
         live = self.live and not once
         model_path = self.model_paths.pop(channels[0], "")
         self._started, self._model_of = self._number, channels
@@ -345,11 +345,19 @@ class LiveSession:
             self.pause()
         self._take_strokes()  # those painted while the image was read
 
-    def _share_others(self, others: Sequence[tuple[OtherImage, SharedImage | Exception]]) -> None:
+    def _share_others(
+        self, image: SharedImage, others: Sequence[tuple[OtherImage, SharedImage | Exception]]
+    ) -> None:
         """Send the worker what it is to learn from beside the image; say what it cannot have."""
         for other, shared in others:
+            reason = ""
             if isinstance(shared, Exception):
-                self.warned.emit(f"“{other.name}” is not learned from: {shared}")
+                reason = str(shared)
+            elif shared.kind != image.kind:
+                reason = "it has other dimensions or channels" if other.is_painted else ""
+            if reason:
+                self.warned.emit(f"“{other.title}” is not learned from: {reason}")
+            if isinstance(shared, Exception) or shared.kind != image.kind:
                 continue
             self._send(
                 ShareCompanion(

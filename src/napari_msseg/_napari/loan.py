@@ -28,6 +28,8 @@ class OtherImage:
     ----------
     name : str
         By which it is spoken of to the worker.
+    title : str
+        By which it is spoken of to the user.
     read : callable
         Returns its pixels; it touches no layer.
     scribbles : ScribbleSnapshot
@@ -35,8 +37,14 @@ class OtherImage:
     """
 
     name: str
+    title: str
     read: Work
     scribbles: ScribbleSnapshot
+
+    @property
+    def is_painted(self) -> bool:
+        """Whether there is a stroke on it."""
+        return bool(self.scribbles.indices.size)
 
 
 class _Bridge(QObject):  # type: ignore[misc]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from napari_msseg.saved_session import SavedSession
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.volume import Volume
 
+MOST_AXES = 3
 MOST_RANKED = 100
 """Images that are looked at to find the next one: of more, as many evenly spread over all."""
 
@@ -236,6 +237,7 @@ class Study:
         if member.image is None:
             self._open(member)
         self.current = member
+        self._share_classes(member)
         self._show(member)
         self.arrived.emit(member)
         if before is not None and before.path and before is not member:
@@ -319,9 +321,11 @@ class Study:
         for member in self.members:
             if member.image is image or (member.image is None and member.scribbles is None):
                 continue  # what is closed is ranked by its path
+            if member.image is not None and member.image.ndim > MOST_AXES:
+                continue  # a film
             if not self._means_the_same(member):
                 self.warned.emit(
-                    f"“{member.name}” is not learned from: its classes have other names"
+                    f"“{member.name}” is not learned from: its classes mean something else"
                 )
                 continue
             scribbles = member.scribbles
@@ -329,16 +333,28 @@ class Study:
                 assert member.image is not None
                 nothing = np.zeros(layers.spatial_shape(member.image), np.uint8)
                 scribbles = ScribbleSnapshot.from_labels(nothing)
-            found.append(OtherImage(member.key, self._reading(member), scribbles))
+            found.append(OtherImage(member.key, member.name, self._reading(member), scribbles))
         return found
 
     def _means_the_same(self, member: Member) -> bool:
-        """Whether what is painted on an image is called as it is called here."""
+        """Whether nothing is painted on an image that has the name of another class here."""
         if member.classes is None or member.scribbles is None:
             return True
-        there, here = member.classes.names, self._session.classes.names
+        there = member.classes.names
+        here = {name: k for k, name in self._session.classes.names.items()}
         painted = np.unique(member.scribbles.classes).tolist()
-        return all(there.get(k) == here.get(k) for k in painted)
+        return all(here.get(there.get(k, ""), k) == k for k in painted)
+
+    def _share_classes(self, member: Member) -> None:
+        """Let an image that is worked on together with others have the class table of now."""
+        if not (self.together and self._means_the_same(member)):
+            return
+        table = member.classes = self._session.classes
+        for layer in self._layers_of(member):
+            if layers.is_scribble_layer(layer):
+                layer.metadata[layers.CLASSES] = table.to_mapping()
+        if member.kept is not None:
+            member.kept = replace(member.kept, classes=table)
 
     def _reading(self, member: Member) -> Callable[[], Volume]:
         if member.image is not None:
