@@ -143,6 +143,7 @@ def test_pseudo_labels_without_meaning_are_refused(change):
         {"patch_shape": (64,)},
         {"patch_shape": (64, 8)},
         {"learning_rate": 0.0},
+        {"excess_weight": -0.1},
         {"decay_fraction": 0.0},
         {"average_decay": 1.0},
     ],

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_msseg.losses import masked_cross_entropy, soft_dice
+from napari_msseg.losses import LARGEST_LOGIT, logit_excess, masked_cross_entropy, soft_dice
 from napari_msseg.metrics import dice
 from napari_msseg.scribbles import IGNORED_CLASS as NO
 
@@ -148,3 +148,31 @@ def test_the_gradient_of_soft_dice_is_its_slope(generator):
     logits.requires_grad_(True)
     soft_dice(logits, target).backward()
     assert float((logits.grad * direction).sum()) == pytest.approx(slope, rel=2e-2, abs=1e-4)
+
+
+# ---------------------------------------------------------------- logit excess
+
+
+def test_logits_that_a_probability_can_tell_apart_cost_nothing_and_are_not_moved():
+    logits = torch.linspace(-LARGEST_LOGIT, LARGEST_LOGIT, 24).reshape(1, 2, 3, 4).requires_grad_()
+    excess = logit_excess(logits)
+    excess.backward()
+    assert float(excess.detach()) == 0.0
+    assert not logits.grad.any()
+
+
+def test_the_excess_is_the_mean_square_beyond_the_largest_logit_on_either_side():
+    logits = torch.zeros(1, 2, 1, 4, dtype=torch.bfloat16)
+    logits[0, 0, 0, 1], logits[0, 1, 0, 2] = 3 * LARGEST_LOGIT, -2 * LARGEST_LOGIT
+    assert float(logit_excess(logits)) == pytest.approx((2**2 + 1**2) / 8)
+
+
+def test_the_excess_has_the_gradient_of_its_value(generator):
+    logits = 20 * torch.randn(2, 3, 4, 4, generator=generator, dtype=torch.float64)
+    logits.requires_grad_()
+    assert torch.autograd.gradcheck(logit_excess, logits)
+
+
+def test_a_logit_beyond_the_largest_is_no_surer_than_the_largest():
+    logits = torch.tensor([LARGEST_LOGIT, 0.0])
+    assert float(logits.softmax(0)[0]) == pytest.approx(1.0, abs=2 * torch.finfo().eps)

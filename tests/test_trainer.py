@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_msseg import losses
 from napari_msseg.config import SessionConfig
 from napari_msseg.devices import autocast
 from napari_msseg.model import receptive_radius
@@ -191,6 +192,30 @@ def test_the_total_is_the_weighted_sum_of_the_terms(scene, quick_config, trainer
         + s2l.patch.weight * step.patch
     )
     assert step.total == pytest.approx(expected, rel=1e-4)
+
+
+def test_features_that_have_multiplied_themselves_up_come_down_again(
+    scene, quick_config, trainer_for
+):
+    config = quick_config(train={"learning_rate": 1e-2}, s2l={"warm_up_steps": 1000})
+    trainer = trainer_for(scene(), config)
+
+    def largest_logit() -> float:
+        with torch.inference_mode():
+            return float(trainer.model(trainer._image.unsqueeze(0))[0].abs().max())
+
+    for _ in range(60):
+        trainer.step()
+    with torch.no_grad():  # as after a long session; every stroke is right, and stays so
+        trainer.model.tail[-1].weight.mul_(1000.0)
+        trainer.model.tail[-1].bias.mul_(1000.0)
+    before, first = largest_logit(), trainer.step()
+    assert before > 100 * losses.LARGEST_LOGIT
+    assert first.scribble == 0.0
+    assert first.total > 1.0
+    for _ in range(60):
+        trainer.step()
+    assert largest_logit() < 0.5 * before
 
 
 @pytest.mark.parametrize("off", ["pixel", "patch"])

@@ -7,12 +7,15 @@ cell segmentation using multiscale contrastive regularization".
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from napari_msseg.scribbles import IGNORED_CLASS
 
 DICE_EPSILON = 1e-5
+LARGEST_LOGIT = 16.0
+"""e⁻¹⁶ is the precision of float32: no probability, and no cross-entropy, changes beyond it."""
 
 
 def masked_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -61,3 +64,23 @@ def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
     if not bool(present.any()):
         return logits.float().sum() * 0.0
     return 1 - dice[present].mean()
+
+
+def logit_excess(logits: Tensor) -> Tensor:
+    """Mean over pixels and classes of (|logit| / `LARGEST_LOGIT` − 1)² where that is above 0.
+
+    Cross-entropy has no least value where classes can be told apart, and the contrastive terms
+    do not see the scale of features: neither keeps a network without normalisation from
+    multiplying itself up from step to step. Within ± `LARGEST_LOGIT` this costs nothing.
+
+    Parameters
+    ----------
+    logits : Tensor of float, shape (B, K, [Z,] Y, X)
+
+    Returns
+    -------
+    Tensor
+        Scalar, float32 or wider.
+    """
+    exact = logits if logits.dtype == torch.float64 else logits.float()
+    return F.relu(exact.abs() / LARGEST_LOGIT - 1).square().mean()

@@ -39,7 +39,10 @@ INTENSITY_JITTER = 0.1
 
 @dataclass(frozen=True)
 class StepLosses:
-    """Terms of the loss of one step, unweighted; `total` is what was minimised."""
+    """Terms of the loss of one step, unweighted.
+
+    `total` is what was minimised: it also has the excess of the logits and any loss of one's own.
+    """
 
     total: float
     scribble: float
@@ -193,7 +196,8 @@ class Trainer:
         with autocast(self.resources.device, len(self.spatial_shape)):
             logits, decoder = self.model(image)
         terms = self._terms(logits, decoder, scribbles, pseudo)
-        total = self._loss.total(terms)
+        excess = losses.logit_excess(logits)
+        total = self._loss.total(terms) + self.config.excess_weight * excess
         if self.extra_loss is not None:
             total = total + self.extra_loss(logits.float(), image)
         optimiser = self._optimiser = self._optimiser or self._begin_to_optimise()
