@@ -36,6 +36,8 @@ class Pixels:
         Index to world matrix over Z, Y, X.
     nifti_header : bytes, optional
         See `Volume`.
+    notes : tuple of str
+        What the user should be warned about.
     """
 
     data: Array
@@ -45,6 +47,7 @@ class Pixels:
     unit: str = PIXEL
     affine: npt.NDArray[np.float64] | None = None
     nifti_header: bytes | None = None
+    notes: tuple[str, ...] = ()
 
 
 def to_volume(

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from napari_msseg.errors import InputError
 from napari_msseg.io.dtypes import whole_numbers
 from napari_msseg.io.formats import LABELS, PICTURES, READABLE, Format, format_of
-from napari_msseg.io.guard import naming, require_file, require_memory
+from napari_msseg.io.geometry_file import read_geometry
+from napari_msseg.io.guard import naming, require_file, require_memory, warn
 from napari_msseg.io.nifti_reader import read_nifti
 from napari_msseg.io.picture import read_picture
 from napari_msseg.io.pixels import Pixels, to_volume
@@ -47,6 +48,12 @@ def read_image(
     Volume
         Pixels in memory, native byte order. NIfTI axes are reversed against nibabel's,
         so ``ZYX`` and for 4-D files ``TZYX``; the orientation stays as it is stored.
+        What the format could not hold comes from ``NAME.geometry.json`` beside the file.
+
+    Warns
+    -----
+    InputWarning
+        If the file says something that cannot be, such as a voxel of size 0.
 
     Raises
     ------
@@ -133,6 +140,14 @@ def read_label_image(
 
 
 def _read(path: Path, labels: bool = False) -> Pixels:
+    """Read a file, and the geometry that lies beside it; what is odd about it is told."""
+    pixels = read_geometry(path, _read_as(path, labels))
+    for note in pixels.notes:
+        warn(path, note)
+    return pixels
+
+
+def _read_as(path: Path, labels: bool) -> Pixels:
     found = format_of(path, LABELS if labels else READABLE)
     require_file(path)
     if found is Format.SESSION:

@@ -8,17 +8,18 @@ import numpy as np
 import tifffile
 
 from napari_msseg.errors import InputError
+from napari_msseg.io.capabilities import HOLDS, TYPES, Aspect
+from napari_msseg.io.formats import Format
 from napari_msseg.io.units import MILLIMETRES, PIXEL, normalise_unit
 from napari_msseg.volume import Array, Volume
 
-IMAGEJ_TYPES = ("uint8", "uint16", "float32")
 IMAGEJ_LIMIT = 2**32 - 2**25
 """Bytes of pixels that fit a classic TIFF file beside its tags, as tifffile reckons."""
 
 
 def require_imagej(data: Array) -> None:
     """Raise `InputError` unless an ImageJ hyperstack can hold `data`."""
-    if data.dtype.name not in IMAGEJ_TYPES:
+    if data.dtype.name not in TYPES[Format.TIFF]:
         raise InputError(f"ImageJ's TIFF cannot hold {data.dtype}; name the file .ome.tif")
     if data.nbytes > IMAGEJ_LIMIT:
         raise InputError("ImageJ's TIFF ends at 4 GiB; name the file .ome.tif")
@@ -35,9 +36,11 @@ def write_imagej(path: Path, volume: Volume) -> None:
         uint8, uint16 or float32; channels, if any, first.
     """
     data, axes = volume.data, volume.axes
+    holds = HOLDS[Format.TIFF][Aspect.SPACING]
     if axes == "CZYX":  # ImageJ's order is TZCYXS
         data, axes = np.moveaxis(data, 0, 1), "ZCYX"
     sizes = dict(zip(volume.spatial_axes, volume.spacing, strict=True))
+    across = (sizes["X"], sizes["Y"])
     metadata = {
         "axes": axes,
         "unit": normalise_unit(volume.unit),
@@ -51,7 +54,7 @@ def write_imagej(path: Path, volume: Volume) -> None:
         data,
         imagej=True,
         metadata=metadata,
-        resolution=(1 / sizes["X"], 1 / sizes["Y"]),
+        resolution=tuple(1 / s if holds.smallest <= s <= holds.largest else 1.0 for s in across),
         photometric="minisblack",
     )
 

@@ -1,0 +1,81 @@
+"""The header of a NIfTI file: checked before it is believed, and kept as bytes in a `Volume`."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, BinaryIO
+
+import nibabel as nib
+
+from napari_msseg.errors import InputError
+
+SIZES = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
+"""Bytes of a header, which say of which version it is."""
+MAGIC = {348: (344, b"n+1\0", b"ni1\0"), 540: (4, b"n+2\0", b"ni2\0")}
+"""Where a header says that it is one: of a file that holds the voxels too, or of two files."""
+OFFSET = {348: (108, "f"), 540: (168, "q")}
+"""Where it says at which byte the voxels begin, and as what type of number."""
+LARGEST_EXTENSIONS = 2**26
+"""Bytes between header and voxels that are read; those of dcm2niix and AFNI are a few thousand."""
+
+
+def rebuild_header(content: bytes) -> Any:
+    """Return a header of nibabel from the bytes of one, as it was.
+
+    Raises
+    ------
+    InputError
+        If they are none.
+    """
+    if len(content) not in SIZES:
+        raise InputError(f"{len(content)} bytes are no NIfTI header")
+    return SIZES[len(content)].header_class(content, check=False)
+
+
+def image_class(file: BinaryIO) -> Any:
+    """Return the class of nibabel that reads a file, and leave the file at its beginning.
+
+    Raises
+    ------
+    InputError
+        If it is no single-file NIfTI, or what it says about its extensions cannot be: nibabel
+        would read as many bytes as it is told, and a few compressed ones can be gigabytes.
+    """
+    head = file.read(max(SIZES))
+    size, order = _size_and_order(head)
+    if len(head) < size:
+        raise InputError("ends in the middle of its header; copy it again")
+    place, single, pair = MAGIC[size]
+    if head[place : place + 4] == pair:
+        raise InputError("keeps its voxels in another file; convert it to one file (.nii)")
+    if head[place : place + 4] != single:
+        raise InputError("is no NIfTI image (its header does not say that it is one)")
+    place, kind = OFFSET[size]
+    (offset,) = struct.unpack_from(order + kind, head, place)
+    if not size <= offset <= size + LARGEST_EXTENSIONS:
+        raise InputError(f"says that its voxels begin at byte {offset:g}, which cannot be")
+    _check_extensions(file, size, int(offset), order)
+    file.seek(0)
+    return SIZES[size]
+
+
+def _size_and_order(head: bytes) -> tuple[int, str]:
+    for order in "<>":
+        if len(head) >= 4 and struct.unpack_from(order + "i", head)[0] in SIZES:
+            return struct.unpack_from(order + "i", head)[0], order
+    raise InputError("is no NIfTI image (it begins with other bytes)")
+
+
+def _check_extensions(file: BinaryIO, size: int, offset: int, order: str) -> None:
+    """Raise `InputError` unless the extensions end where the voxels begin."""
+    file.seek(size)
+    if not (file.read(4) + b"\0")[0]:
+        return
+    place = size + 4
+    while place + 16 <= offset:
+        file.seek(place)
+        said = file.read(4)
+        (length,) = struct.unpack(order + "i", said) if len(said) == 4 else (0,)
+        if not 8 <= length <= offset - place:
+            raise InputError("the extensions of its header are damaged; copy it again")
+        place += length
