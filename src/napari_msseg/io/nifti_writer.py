@@ -67,7 +67,9 @@ def _header_of(like: Volume, shape: tuple[int, ...]) -> Any:
 def _on_same_grid(voxels: Array, header: Any, axes: str) -> Any:
     if len(header.get_data_shape()) == 2 and voxels.ndim == 3:
         voxels = voxels[:, :, 0]
-    header.set_data_shape(voxels.shape)
+    sizes = header["pixdim"].copy()
+    header.set_data_shape(voxels.shape)  # which forgets the thickness of a plane
+    header["pixdim"] = sizes
     if "C" in axes:
         header["pixdim"][4] = 1  # was the time step, if anything
     # extensions are not copied: they speak of the image
