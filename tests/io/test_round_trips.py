@@ -420,7 +420,7 @@ def check_classes(found: Format, path: Path, _: Volume, __: Volume, missing: boo
     assert not missing  # it is for the caller, who alone knows the names
     assert HOLDS[found][Aspect.CLASSES].kept is Kept.BESIDE
     table = ClassTable.default()
-    named = ClassTable((*table.classes, NamedClass(2, "Größe <&> \"2\"", "#123456")))
+    named = ClassTable((*table.classes, NamedClass(2, 'Größe <&> "2"', "#123456")))
     write_class_table(path, named)
     assert read_class_table(path) == named
 

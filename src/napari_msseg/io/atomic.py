@@ -49,7 +49,10 @@ def atomic_path(target: Path) -> Iterator[Path]:
         os.replace(temporary, final)
         _flush_folder(final.parent)
     except OSError as error:
-        raise InputError(f"{target}: cannot be written ({reason_of(error)})") from error
+        reason = reason_of(error)
+        if error.strerror is None:  # numpy counts what was written, and does not say why
+            reason = f"{reason}: is the disk full?"
+        raise InputError(f"{target}: cannot be written ({reason})") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

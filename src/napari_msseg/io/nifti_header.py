@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import nibabel as nib
@@ -15,6 +16,10 @@ MAGIC = {348: (344, b"n+1\0", b"ni1\0"), 540: (4, b"n+2\0", b"ni2\0")}
 """Where a header says that it is one: of a file that holds the voxels too, or of two files."""
 OFFSET = {348: (108, "f"), 540: (168, "q")}
 """Where it says at which byte the voxels begin, and as what type of number."""
+PIXDIM = {348: (80, "3f"), 540: (112, "3d")}
+"""Where the sizes of a voxel are."""
+SLOPE = {348: (112, "f"), 540: (176, "d")}
+"""Where the scale of the voxels is."""
 LARGEST_EXTENSIONS = 2**26
 """Bytes between header and voxels that are read; those of dcm2niix and AFNI are a few thousand."""
 
@@ -32,8 +37,27 @@ def rebuild_header(content: bytes) -> Any:
     return SIZES[len(content)].header_class(content, check=False)
 
 
-def image_class(file: BinaryIO) -> Any:
-    """Return the class of nibabel that reads a file, and leave the file at its beginning.
+@dataclass(frozen=True)
+class Head:
+    """What a header says, before nibabel mends it without a word.
+
+    Parameters
+    ----------
+    image_class : type
+        The class of nibabel that reads the file.
+    voxel_sizes : tuple of three float
+        Along X, Y, Z.
+    slope : float
+        What the voxels are to be multiplied with; 0 and NaN mean: nothing.
+    """
+
+    image_class: Any
+    voxel_sizes: tuple[float, ...]
+    slope: float
+
+
+def read_head(file: BinaryIO) -> Head:
+    """Look at the header of a file, and leave the file at its beginning.
 
     Raises
     ------
@@ -50,13 +74,16 @@ def image_class(file: BinaryIO) -> Any:
         raise InputError("keeps its voxels in another file; convert it to one file (.nii)")
     if head[place : place + 4] != single:
         raise InputError("is no NIfTI image (its header does not say that it is one)")
-    place, kind = OFFSET[size]
-    (offset,) = struct.unpack_from(order + kind, head, place)
+
+    def said(where: tuple[int, str]) -> tuple[Any, ...]:
+        return struct.unpack_from(order + where[1], head, where[0])
+
+    (offset,) = said(OFFSET[size])
     if not size <= offset <= size + LARGEST_EXTENSIONS:
         raise InputError(f"says that its voxels begin at byte {offset:g}, which cannot be")
     _check_extensions(file, size, int(offset), order)
     file.seek(0)
-    return SIZES[size]
+    return Head(SIZES[size], said(PIXDIM[size]), *said(SLOPE[size]))
 
 
 def _size_and_order(head: bytes) -> tuple[int, str]:

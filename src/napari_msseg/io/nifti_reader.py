@@ -13,8 +13,8 @@ import numpy.typing as npt
 from napari_msseg.errors import InputError
 from napari_msseg.io.dtypes import plain
 from napari_msseg.io.guard import reading, require_memory
-from napari_msseg.io.nifti_header import image_class
-from napari_msseg.io.pixels import Pixels
+from napari_msseg.io.nifti_header import Head, read_head
+from napari_msseg.io.pixels import Pixels, has_inverse
 from napari_msseg.io.units import normalise_unit
 from napari_msseg.volume import Array
 
@@ -48,16 +48,19 @@ def read_nifti(path: Path) -> Pixels:
     """
     with reading(path, "a NIfTI image"), _opened(path) as file:
         # not nib.load: it keeps the file open, and stops before the checksum
-        image: Any = image_class(file).from_stream(file)
+        head = read_head(file)
+        image: Any = head.image_class.from_stream(file)
         _check_size(path, image)
         data = _scaled(image.dataobj)
         _read_to_its_end(file)
         colour = "C" if data.ndim > image.ndim else ""
         axes = _axes(path, image) + colour
         affine = reversed_affine(np.asarray(image.affine, np.float64))
-        spacing, notes = _spacing(image, affine)
-        if not _is_usable(affine):
+        spacing, notes = _spacing(head, image, affine)
+        if not has_inverse(affine):
             notes += ("its matrix (qform, sform) has no inverse: only voxel sizes are used",)
+        if math.isinf(head.slope):
+            notes += (f"voxels cannot be scaled by {head.slope:g}: they are used as they are",)
         return Pixels(
             plain(np.transpose(data, _reversed_order(image.ndim, bool(colour)))),
             axes,
@@ -128,7 +131,7 @@ def _reversed_order(ndim: int, colour: bool) -> list[int]:
 
 
 def _spacing(
-    image: Any, affine: npt.NDArray[np.float64]
+    head: Head, image: Any, affine: npt.NDArray[np.float64]
 ) -> tuple[dict[str, float], tuple[str, ...]]:
     """Return voxel sizes along X, Y, Z, and what is to be said about those that cannot be.
 
@@ -137,7 +140,7 @@ def _spacing(
     from_matrix = np.linalg.norm(affine[:3, :3], axis=0)[::-1]
     spacing, notes = {}, []
     for axis, size, length, other in zip(
-        "XYZ", image.header.get_zooms()[:3], image.shape, from_matrix, strict=False
+        "XYZ", head.voxel_sizes, image.shape, from_matrix, strict=False
     ):
         good = math.isfinite(size) and size != 0
         used = abs(float(size)) if good else float(other)
@@ -146,10 +149,6 @@ def _spacing(
         if not good and length > 1:
             notes.append(f"{axis}: {size:g} is no size of a voxel; {spacing[axis]:g} is assumed")
     return spacing, tuple(notes)
-
-
-def _is_usable(affine: npt.NDArray[np.float64]) -> bool:
-    return bool(np.isfinite(affine).all()) and np.linalg.matrix_rank(affine) == len(affine)
 
 
 def _unit(image: Any) -> str:

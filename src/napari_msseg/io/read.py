@@ -17,6 +17,7 @@ from napari_msseg.io.nifti_reader import read_nifti
 from napari_msseg.io.picture import read_picture
 from napari_msseg.io.pixels import Pixels, to_volume
 from napari_msseg.io.session_file import read_strokes
+from napari_msseg.io.signatures import refuse_another_kind
 from napari_msseg.io.tiff_reader import read_tiff
 from napari_msseg.volume import KNOWN_AXES, Volume
 
@@ -150,6 +151,7 @@ def _read(path: Path, labels: bool = False) -> Pixels:
 def _read_as(path: Path, labels: bool) -> Pixels:
     found = format_of(path, LABELS if labels else READABLE)
     require_file(path)
+    refuse_another_kind(path, found)
     if found is Format.SESSION:
         return _painted(path)
     if found is Format.NIFTI:

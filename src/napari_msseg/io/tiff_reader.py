@@ -13,7 +13,7 @@ from napari_msseg.errors import InputError
 from napari_msseg.io.dtypes import plain
 from napari_msseg.io.guard import reading, require_memory
 from napari_msseg.io.pixels import Pixels
-from napari_msseg.io.tiff_segments import refuse_bombs
+from napari_msseg.io.tiff_segments import check_segments
 from napari_msseg.io.units import PIXEL, length_in, normalise_unit
 from napari_msseg.volume import SPATIAL
 
@@ -36,12 +36,14 @@ def read_tiff(path: Path) -> Pixels:
         If the file is damaged, incomplete or larger than the memory.
     """
     with reading(path, "a TIFF image") as log, tifffile.TiffFile(path) as tif:
+        if not tif.pages or not tif.series:
+            raise InputError(f"{path}: holds no image, or the place where it says so is damaged")
         series = tif.series[0]
         _refuse_damage(path, log)
         if len(series.keyframe.dataoffsets) < math.prod(series.keyframe.chunked):
             raise InputError(f"{path}: {DAMAGED}")  # tifffile would fill in zeros
         require_memory(path, series.shape, series.dtype.itemsize if series.dtype else 1)
-        refuse_bombs(path, series)
+        check_segments(path, series)
         spacing, unit, notes = _geometry(tif)
         data = plain(series.asarray(squeeze=False))
         _refuse_damage(path, log)

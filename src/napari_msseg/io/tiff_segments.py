@@ -1,4 +1,4 @@
-"""Strips and tiles that unpack to more than they should, found before they are unpacked.
+"""Strips and tiles that are missing, or unpack to more than they should: found beforehand.
 
 tifffile hands a strip to zlib without saying how long it may get: 4 MB can become 4 GB.
 """
@@ -16,6 +16,7 @@ from typing import Any
 from napari_msseg.errors import InputError
 from napari_msseg.io.guard import memory_for
 
+UNCOMPRESSED = 1
 DEFLATE_RATIO, LZMA_RATIO = 1032, 8000
 """How many times longer than what is packed the unpacked can be."""
 OVERHEAD = 2**12
@@ -38,17 +39,24 @@ UNPACK: dict[int, tuple[int, Callable[[bytes, int], bytes]]] = {
 """By the number that TIFF gives a compression."""
 
 
-def refuse_bombs(path: Path, series: Any) -> None:
-    """Raise `InputError` if a strip or tile unpacks to more than its place in the image.
+def check_segments(path: Path, series: Any) -> None:
+    """Raise `InputError` if a strip or tile is missing, or unpacks to more than its place.
 
-    Whatever cannot fill the memory is not looked at: that would be to unpack it twice.
+    Whatever cannot fill the memory is not unpacked: that would be to do it twice.
     """
     page = series.keyframe
-    if page.compression not in UNPACK:
+    if page.compression == UNCOMPRESSED:  # tifffile goes by the shape, not by the strips
+        bits = math.prod(series.shape) * page.bitspersample
+        if bits > 8 * sum(file.size for file in {p.parent.filehandle for p in series.pages if p}):
+            raise InputError(f"{path}: the file is too short for its shape {series.shape}")
         return
-    ratio, unpack = UNPACK[int(page.compression)]
+    ratio, unpack = UNPACK.get(int(page.compression), (1, None))
     most = math.prod(page.chunks) * page.dtype.itemsize
     for file, offset, length in _segments(series):
+        if (offset == 0) != (length == 0):  # both: left out on purpose, all zeros
+            raise InputError(f"{path}: a strip of it is missing; copy it again")
+        if unpack is None:
+            continue
         if length > most * 1.01 + OVERHEAD:
             raise InputError(f"{path}: a strip of {length} bytes stands for {most} bytes of pixels")
         if memory_for(length * ratio * (os.cpu_count() or 1)):
