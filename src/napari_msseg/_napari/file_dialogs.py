@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from napari_msseg._napari import layers
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.panels import LayerPanel
 from napari_msseg._napari.session_files import SessionFiles
-from napari_msseg.errors import InputError
+from napari_msseg.errors import InputError, InputWarning
 from napari_msseg.io.class_table import write_class_table
 from napari_msseg.objects.table import Measurements, write_csv
 
@@ -87,8 +88,13 @@ class FileDialogs:
         types = NIFTI_TYPES if nifti else FILE_TYPES
         path, _ = QFileDialog.getSaveFileName(self._panel.window(), "Save mask", name, types)
         path = f"{path}{suffix}" if path and not Path(path).suffix else path
-        if path and self._try(lambda: self.export(Path(path))):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", InputWarning)
+            saved = bool(path) and self._try(lambda: self.export(Path(path)))
+        if saved:
             self._say_saved(path)
+            for warning in told:
+                self.warned.emit(f"Saved, but {warning.message}")
             self._say_gaps(image)
 
     def save_table(self, table: Measurements, image: str) -> None:

@@ -83,8 +83,9 @@ def read_labels(
     Returns
     -------
     ndarray of integers, shape ([Z,] Y, X)
-        ``like.spatial_shape`` where `like` is given. Whole numbers stored as floating
-        point come in the smallest integer type that holds them.
+        ``like.spatial_shape`` where `like` is given, or (T, *like.spatial_shape) where it is
+        a time series and so is the file. Whole numbers stored as floating point come in the
+        smallest integer type that holds them.
 
     Raises
     ------
@@ -94,9 +95,13 @@ def read_labels(
     """
     path = Path(path)
     pixels = _read(path, labels=True)
-    if like is not None and _long(pixels.data.shape) == _long(like.spatial_shape):
-        with naming(path):
-            return whole_numbers(pixels.data).reshape(like.spatial_shape)
+    shapes = [] if like is None else [like.spatial_shape]
+    if like is not None and "T" in like.axes:
+        shapes.append((like.frames, *like.spatial_shape))
+    for shape in shapes:
+        if _long(pixels.data.shape) == _long(shape):
+            with naming(path):
+                return whole_numbers(pixels.data).reshape(shape)
     volume = to_volume(path, pixels, None, None)
     if "C" in volume.axes:
         raise InputError(
