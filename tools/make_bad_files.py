@@ -108,7 +108,9 @@ def _damaged_headers(good: bytes) -> Iterator[tuple[str, bytes, str, bool]]:
     for name, length in cut.items():
         yield f"cut_at_{name}", good[:length], "", False
 
-    def at(name: str, place: int, form: str, *values: Any, words: str = "", is_read: bool = False):
+    def at(
+        name: str, place: int, form: str, *values: Any, words: str = "", is_read: bool = False
+    ) -> tuple[str, bytes, str, bool]:
         return name, patched(good, place, "<" + form, *values), words, is_read
 
     yield at("magic_zero", 344, "4s", b"\0\0\0\0", words="no NIfTI")
@@ -144,7 +146,7 @@ def _damaged_headers(good: bytes) -> Iterator[tuple[str, bytes, str, bool]]:
 
 
 def _gzip() -> Iterator[BadFile]:
-    """What goes wrong in the compression alone."""
+    """Damage the compression alone."""
     good = nifti()
     packed = gzipped(good)
     for share in (0.02, 0.5, 0.95):
@@ -383,10 +385,10 @@ def main(folder: str) -> None:
     """Write them all into a folder."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    count = 0
-    for count, bad in enumerate(bad_files(), start=1):
+    made = list(bad_files())
+    for bad in made:
         (target / bad.name).write_bytes(bad.content)
-    print(f"{count} files in {target}")
+    print(f"{len(made)} files in {target}")
 
 
 if __name__ == "__main__":

@@ -111,9 +111,7 @@ def test_a_film_opens_with_all_its_time_points(viewer, tmp_path):
     assert layer.axis_labels == ("t", "z", "y", "x")
 
 
-def test_a_film_of_volumes_keeps_the_size_of_its_voxels_and_every_frame_its_place(
-    viewer, tmp_path
-):
+def test_a_film_of_volumes_keeps_the_size_of_its_voxels_and_every_frame_its_place(viewer, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 9, (20, 18, 6, 3)).astype(np.int16)
     nib.Nifti1Image(pixels, TURNED).to_filename(tmp_path / "film.nii")
     (layer,) = viewer.open(tmp_path / "film.nii", plugin=PLUGIN)

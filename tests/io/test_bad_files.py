@@ -100,11 +100,13 @@ def test_whatever_bytes_are_changed_a_file_is_read_or_refused_in_one_line(
     path.write_bytes(bytes(content))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
+        refusal = None
         try:
             read_image(path)
         except InputError as error:
-            assert str(error).startswith(str(path))
-            assert "\n" not in str(error)
+            refusal = str(error)
+    assert refusal is None or refusal.startswith(str(path))
+    assert "\n" not in str(refusal)
     assert {w.category for w in told} <= {InputWarning}
 
 
@@ -314,7 +316,7 @@ def test_a_mask_whose_geometry_cannot_be_written_is_not_written_either(tmp_path:
     path.write_text("old")
     (tmp_path / "m.tif.geometry.json").mkdir()
     turned = Volume(MASK, "ZYX", affine=np.diag([2.0, 1, 1, 1]))
-    with pytest.raises(InputError, match="geometry.json"):
+    with pytest.raises(InputError, match=r"geometry\.json"):
         write_mask(path, MASK, turned)
     assert path.read_text() == "old"
     assert sorted(os.listdir(tmp_path)) == ["m.tif", "m.tif.geometry.json"]

@@ -16,6 +16,7 @@ from napari_msseg._napari.layers import GEOMETRY, ROLE, mask_of
 from napari_msseg.classes import ClassTable
 from napari_msseg.errors import InputError
 from napari_msseg.io.class_table import read_class_table
+from napari_msseg.io.dtypes import whole_numbers
 from napari_msseg.io.formats import WITH_GEOMETRY, find_format
 from napari_msseg.io.units import PIXEL
 from napari_msseg.volume import Volume
@@ -74,7 +75,7 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     placed = {key: meta[key] for key in PLACING if key in meta}
     try:
         mask = mask_of(Labels(data, **placed))
-        io.write_mask(Path(path), mask.data, mask)
+        io.write_mask(Path(path), whole_numbers(mask.data), mask)
     except InputError as error:
         # napari swallows every ValueError of a writer; this one the user sees.
         raise RuntimeError(str(error)) from error

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_info
 from psygnal import Signal
@@ -19,6 +18,7 @@ from napari_msseg._napari.panels import LayerPanel
 from napari_msseg._napari.session_files import SessionFiles
 from napari_msseg.errors import InputError, InputWarning
 from napari_msseg.io.class_table import write_class_table
+from napari_msseg.io.dtypes import whole_numbers
 from napari_msseg.objects.table import Measurements, write_csv
 
 NIFTI_TYPES = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;OME-TIFF (*.ome.tif)"
@@ -66,8 +66,9 @@ class FileDialogs:
         image, prediction = self._session.image, self._session.prediction
         if image is None or prediction is None:
             raise InputError(NO_PREDICTION)
-        frame = self._exported_frame(image)
-        io.write_mask(path, np.array(prediction.data[frame]), layers.volume_of(image, frame))
+        # the layer lies where its image lies, and is in memory: the image may not be
+        mask = layers.mask_of(prediction, self._exported_frame(image))
+        io.write_mask(path, whole_numbers(mask.data), mask)
         write_class_table(path, self._session.classes)
 
     def _exported_frame(self, image: Image) -> layers.Frame:

@@ -93,19 +93,20 @@ def reading(
     return read
 
 
-def mask_of(layer: Labels) -> Volume:
-    """Return the labels of a layer and where they lie, as they are saved: all frames together.
+def mask_of(layer: Labels, frame: Frame = ()) -> Volume:
+    """Return the labels of a layer, or of one frame of it, and where they lie: ready to be saved.
 
     Raises
     ------
     InputError
-        If it has more axes than frames of volumes.
+        If there are more axes than frames of volumes have.
     """
-    if not 2 <= layer.ndim <= 4:
-        raise InputError(f"labels of {layer.ndim} dimensions cannot be written as one mask")
-    n_frames = frame_axes(layer)
-    axes = "T" * n_frames + "ZYX"[n_frames - layer.ndim :]
-    return Volume(np.asarray(layer.data), axes, **geometry_of(layer, n_frames))
+    labels = np.asarray(layer.data[frame])
+    if not 2 <= labels.ndim <= 4:
+        raise InputError(f"labels of {labels.ndim} dimensions cannot be written as one mask")
+    n_frames = max(0, frame_axes(layer) - len(frame))
+    axes = "T" * n_frames + "ZYX"[n_frames - labels.ndim :]
+    return Volume(labels, axes, **geometry_of(layer, len(frame) + n_frames))
 
 
 def geometry_of(layer: Layer, n_frames: int = 0) -> dict[str, Any]:

@@ -56,8 +56,8 @@ def write_geometry(path: Path, image: Volume) -> None:
         "spacing": [float(s) for s in image.spacing],
         "unit": image.unit,
         "affine": None if image.affine is None else image.affine.tolist(),
-        "qform": None if header is None else _form(*header.get_qform(coded=True)),
-        "sform": None if header is None else _form(*header.get_sform(coded=True)),
+        "qform": None if header is None else _form(header, "qform"),
+        "sform": None if header is None else _form(header, "sform"),
         "nifti_header": None
         if image.nifti_header is None
         else base64.b64encode(image.nifti_header).decode("ascii"),
@@ -100,8 +100,15 @@ def read_geometry(path: Path, pixels: Pixels) -> Pixels:
     )
 
 
-def _form(matrix: npt.NDArray[np.float64] | None, code: int) -> dict[str, Any]:
-    return {"code": int(code), "matrix": None if matrix is None else matrix.tolist()}
+def _form(header: Any, name: str) -> dict[str, Any]:
+    """Return code and matrix of a form of a header, without a matrix where it is none."""
+    code = int(header[f"{name}_code"])
+    try:
+        matrix = getattr(header, f"get_{name}")()
+    except ValueError:  # a quaternion that turns nothing, beside an sform that is used
+        matrix = np.full((4, 4), np.nan)
+    good = code > 0 and bool(np.isfinite(matrix).all())
+    return {"code": code, "matrix": matrix.tolist() if good else None}
 
 
 def _fields(path: Path) -> dict[str, Any]:
@@ -149,7 +156,8 @@ def _contradiction(pixels: Pixels, found: Volume) -> str:
         return f"it is of an image of shape {found.spatial_shape}"
     for axis, size in zip(found.axes, found.spacing, strict=True):
         said = length_in(pixels.spacing.get(axis, 1.0), pixels.unit, found.unit)
-        if axis in pixels.spacing and said != 1 and abs(said - size) > AGREEING * size:
+        measured = pixels.spacing.get(axis, 1.0) != 1
+        if measured and abs(said - size) > AGREEING * size:
             return f"it says {size:g} along {axis}, the file itself {said:g}"
     return ""
 

@@ -10,7 +10,27 @@ import nibabel as nib
 
 from napari_msseg.errors import InputError
 
-SIZES = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
+BARELY_NEGATIVE = -1e-6
+"""What half a turn may leave of a square: nibabel refuses less, even in files of its own."""
+
+
+class _Header1(nib.Nifti1Header):  # type: ignore[misc]
+    quaternion_threshold = BARELY_NEGATIVE
+
+
+class _Header2(nib.Nifti2Header):  # type: ignore[misc]
+    quaternion_threshold = BARELY_NEGATIVE
+
+
+class _Image1(nib.Nifti1Image):  # type: ignore[misc]
+    header_class = _Header1
+
+
+class _Image2(nib.Nifti2Image):  # type: ignore[misc]
+    header_class = _Header2
+
+
+SIZES: dict[int, Any] = {348: _Image1, 540: _Image2}
 """Bytes of a header, which say of which version it is."""
 MAGIC = {348: (344, b"n+1\0", b"ni1\0"), 540: (4, b"n+2\0", b"ni2\0")}
 """Where a header says that it is one: of a file that holds the voxels too, or of two files."""

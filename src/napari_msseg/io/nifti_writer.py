@@ -9,6 +9,8 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
+from napari_msseg.io.capabilities import Aspect, lacking
+from napari_msseg.io.formats import Format
 from napari_msseg.io.nifti_header import SIZES, rebuild_header
 from napari_msseg.io.nifti_reader import INTENT, reversed_affine
 from napari_msseg.io.units import MILLIMETRES, length_in, normalise_unit
@@ -89,7 +91,12 @@ def _on_new_grid(voxels: Array, like: Volume) -> Any:
 
 
 def _affine_in_mm(like: Volume, unit: str) -> npt.NDArray[np.float64]:
-    """Matrix over X, Y, Z: that of `like`, or one made from its spacing alone."""
+    """Matrix over X, Y, Z: that of `like`, or one made from its spacing alone.
+
+    Where 32-bit numbers cannot hold it, that of voxels that nobody measured.
+    """
+    if Aspect.SPACING in lacking(Format.NIFTI, like):
+        return np.eye(4)
     ndim = like.spatial_ndim
     affine = np.diag([*like.spacing, 1.0]) if like.affine is None else like.affine
     full = np.eye(4)

@@ -163,4 +163,4 @@ def has_inverse(affine: npt.NDArray[np.float64]) -> bool:
     lengths = np.linalg.norm(directions, axis=0)
     if not np.isfinite(affine).all() or not (lengths > 0).all():
         return False
-    return np.linalg.matrix_rank(directions / lengths) == len(directions)
+    return bool(np.linalg.matrix_rank(directions / lengths) == len(directions))

@@ -59,6 +59,11 @@ def refuse_another_kind(path: Path, found: Format) -> None:
     for signature, (kind, formats) in SIGNATURES.items():
         if head.lower().startswith(signature.lower()):
             if found not in formats:
-                raise InputError(f"{path}: is {kind}, whatever its name says")
+                raise InputError(f"{path}: is {kind}, not {_called(found)} as its name says")
             if should_be_packed:
-                raise InputError(f"{path}: is not compressed, whatever its name says: rename it")
+                raise InputError(f"{path}: is not compressed as its name says: rename it to .nii")
+
+
+def _called(found: Format) -> str:
+    names = {Format.NIFTI: NIFTI[0], Format.SESSION: "a session"}
+    return "a picture" if found in PICTURES else names.get(found, TIFF[0])

@@ -46,8 +46,8 @@ def check_segments(path: Path, series: Any) -> None:
     """
     page = series.keyframe
     if page.compression == UNCOMPRESSED:  # tifffile goes by the shape, not by the strips
-        bits = math.prod(series.shape) * page.bitspersample
-        if bits > 8 * sum(file.size for file in {p.parent.filehandle for p in series.pages if p}):
+        needed = math.prod(series.shape) * page.bitspersample // 8
+        if series.dataoffset is not None and needed > page.parent.filehandle.size:
             raise InputError(f"{path}: the file is too short for its shape {series.shape}")
         return
     ratio, unpack = UNPACK.get(int(page.compression), (1, None))
