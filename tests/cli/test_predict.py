@@ -366,7 +366,7 @@ def test_a_folder_that_is_stopped_holds_whole_files_only(save, model, tmp_path):
     masks = tmp_path / "masks"
     process = subprocess.Popen([*command, str(tmp_path / "images"), "-o", str(masks)])
     deadline = time.monotonic() + 120
-    while not (masks.is_dir() and len(list(masks.glob("*.tif"))) > 3):
+    while not (masks.is_dir() and len(list(masks.glob("[!.]*.tif"))) > 3):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)

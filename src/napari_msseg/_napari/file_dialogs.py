@@ -66,8 +66,7 @@ class FileDialogs:
         image, prediction = self._session.image, self._session.prediction
         if image is None or prediction is None:
             raise InputError(NO_PREDICTION)
-        # the layer lies where its image lies, and is in memory: the image may not be
-        mask = layers.mask_of(prediction, self._exported_frame(image))
+        mask = layers.mask_of(prediction, self._exported_frame(image), image)
         io.write_mask(path, whole_numbers(mask.data), mask)
         write_class_table(path, self._session.classes)
 

@@ -93,8 +93,16 @@ def reading(
     return read
 
 
-def mask_of(layer: Labels, frame: Frame = ()) -> Volume:
+def mask_of(layer: Labels, frame: Frame = (), image: Image | None = None) -> Volume:
     """Return the labels of a layer, or of one frame of it, and where they lie: ready to be saved.
+
+    Parameters
+    ----------
+    layer : Labels
+    frame : tuple of int
+        Index along the leading axes, where they count frames.
+    image : Image, optional
+        Where they lie, if not where the layer does. Its pixels are not asked for.
 
     Raises
     ------
@@ -106,7 +114,9 @@ def mask_of(layer: Labels, frame: Frame = ()) -> Volume:
         raise InputError(f"labels of {labels.ndim} dimensions cannot be written as one mask")
     n_frames = max(0, frame_axes(layer) - len(frame))
     axes = "T" * n_frames + "ZYX"[n_frames - labels.ndim :]
-    return Volume(labels, axes, **geometry_of(layer, len(frame) + n_frames))
+    return Volume(
+        labels, axes, **geometry_of(layer if image is None else image, len(frame) + n_frames)
+    )
 
 
 def geometry_of(layer: Layer, n_frames: int = 0) -> dict[str, Any]:
