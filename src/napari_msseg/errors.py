@@ -7,3 +7,10 @@ class InputError(ValueError):
     The command line prints it and exits with code 2, the widget shows it as a
     notification. Anything else that is raised is a defect of ours.
     """
+
+
+class InputWarning(UserWarning):
+    """What the user should know about a file that was read or written all the same: one line.
+
+    The command line prints it, napari shows it as a notification.
+    """

@@ -117,18 +117,25 @@ class Volume:
             return self.data[np.newaxis]
         return np.moveaxis(self.data, self.axes.index("C"), 0)
 
-    def like(self, data: Array) -> Volume:
+    @property
+    def frames(self) -> int:
+        """Number of time points (1 without a T axis)."""
+        return self.data.shape[self.axes.index("T")] if "T" in self.axes else 1
+
+    def like(self, data: Array, leading: str = "C") -> Volume:
         """Return `data`, an array over the spatial axes, with this geometry.
 
         Parameters
         ----------
         data : ndarray
-            Shape `spatial_shape`, or with one leading axis for classes or channels.
+            Shape `spatial_shape`, or with one leading axis for classes, channels or frames.
+        leading : str
+            What that axis is.
         """
         if data.shape == self.spatial_shape:
             axes = self.spatial_axes
         elif data.shape[1:] == self.spatial_shape:
-            axes = "C" + self.spatial_axes
+            axes = leading + self.spatial_axes
         else:
             raise InputError(
                 f"shape {data.shape} does not lie over an image of shape {self.spatial_shape}"

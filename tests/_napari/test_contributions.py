@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from napari.layers import Image, Labels
 from napari_msseg import io
 from napari_msseg._napari import contributions, layers
 from napari_msseg.classes import ClassTable
-from napari_msseg.errors import InputError
+from napari_msseg.errors import InputError, InputWarning
+from napari_msseg.io.class_table import write_class_table
 from napari_msseg.io.units import length_in
 from napari_msseg.volume import Volume
 
@@ -105,6 +108,37 @@ def test_a_film_opens_with_all_its_time_points(viewer, tmp_path):
     tifffile.imwrite(tmp_path / "film.tif", pixels, imagej=True, metadata={"axes": "TZYX"})
     (layer,) = viewer.open(tmp_path / "film.tif", plugin=PLUGIN)
     assert layer.data.shape == pixels.shape
+    assert layer.axis_labels == ("t", "z", "y", "x")
+
+
+def test_a_film_of_volumes_keeps_the_size_of_its_voxels_and_every_frame_its_place(viewer, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 9, (20, 18, 6, 3)).astype(np.int16)
+    nib.Nifti1Image(pixels, TURNED).to_filename(tmp_path / "film.nii")
+    (layer,) = viewer.open(tmp_path / "film.nii", plugin=PLUGIN)
+    np.testing.assert_allclose(layer.scale, (1.0, 3.0, 2.0, 1.5))
+    assert layers.frame_axes(layer) == 1
+    frame = layers.volume_of(layer, (1,))
+    assert (frame.axes, frame.spacing, frame.unit) == ("ZYX", (3.0, 2.0, 1.5), "mm")
+    io.write_mask(tmp_path / "mask.nii", np.ones((6, 18, 20), np.uint8), frame)
+    np.testing.assert_allclose(nib.load(tmp_path / "mask.nii").affine, TURNED)
+
+
+def test_all_frames_of_a_film_are_saved_and_open_as_labels_again(viewer, tmp_path):
+    pixels = np.zeros((20, 18, 6, 3), np.int16)
+    nib.Nifti1Image(pixels, TURNED).to_filename(tmp_path / "film.nii")
+    (image,) = viewer.open(tmp_path / "film.nii", plugin=PLUGIN)
+    layer = layers.new_prediction(image, ClassTable.default())
+    layer.data[...] = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)
+    viewer.add_layer(layer)
+    layer.save(str(tmp_path / "mask.nii.gz"), plugin=PLUGIN)
+    written = nib.load(tmp_path / "mask.nii.gz")
+    assert written.shape == pixels.shape
+    np.testing.assert_allclose(written.affine, TURNED)
+    write_class_table(tmp_path / "mask.nii.gz", ClassTable.default())
+    (again,) = viewer.open(tmp_path / "mask.nii.gz", plugin=PLUGIN)
+    assert isinstance(again, Labels)
+    np.testing.assert_array_equal(again.data, layer.data)
+    np.testing.assert_allclose(again.scale, image.scale)
 
 
 def test_several_files_open_one_by_one(viewer, head, cells):
@@ -175,8 +209,11 @@ def test_labels_of_64_bits_are_saved_in_the_smallest_type_that_holds_them(viewer
 
 def test_a_mirrored_layer_is_saved_with_positive_spacing(viewer, tmp_path):
     layer = viewer.add_labels(MASK, scale=(-2.0, 1.0, 1.0))
-    layer.save(str(tmp_path / "mask.tif"), plugin=PLUGIN)
-    assert io.read_image(tmp_path / "mask.tif").spacing == pytest.approx((2.0, 1.0, 1.0))
+    with pytest.warns(InputWarning, match="orientation"):
+        layer.save(str(tmp_path / "mask.tif"), plugin=PLUGIN)
+    back = io.read_image(tmp_path / "mask.tif")
+    assert back.spacing == (2.0, 1.0, 1.0)
+    np.testing.assert_array_equal(back.affine, np.diag([-2.0, 1.0, 1.0, 1.0]))
 
 
 @pytest.mark.parametrize("make", [layers.new_prediction, layers.new_scribbles])
@@ -191,11 +228,29 @@ def test_a_layer_over_a_nifti_image_is_saved_over_the_file(viewer, head, tmp_pat
     assert np.asarray(written.dataobj)[3, 2, 1] == 1
 
 
-def test_a_label_layer_of_four_dimensions_is_refused(tmp_path):
-    meta = {"scale": (1, 1, 1, 1), "units": ("pixel",) * 4, "metadata": {}}
-    with pytest.raises(RuntimeError, match="4 dimensions"):
-        contributions.write_labels(str(tmp_path / "a.tif"), np.zeros((2, 2, 9, 9), int), meta)
+def test_a_label_layer_of_five_dimensions_is_refused(tmp_path):
+    meta = {"scale": (1,) * 5, "units": ("pixel",) * 5, "metadata": {}}
+    with pytest.raises(RuntimeError, match="5 dimensions"):
+        contributions.write_labels(str(tmp_path / "a.tif"), np.zeros((2, 2, 2, 9, 9), int), meta)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".tif"])
+def test_where_another_plugin_put_an_image_its_mask_lies_too(viewer, tmp_path, suffix):
+    reversal = np.eye(4)[[2, 1, 0, 3]]
+    placed = reversal @ TURNED @ reversal
+    layer = viewer.add_labels(MASK, affine=placed, units=("mm",) * 3)
+    with pytest.warns(InputWarning, match="orientation") if suffix == ".tif" else nullcontext():
+        layer.save(str(tmp_path / f"mask{suffix}"), plugin=PLUGIN)
+    back = io.read_image(tmp_path / f"mask{suffix}")
+    np.testing.assert_allclose(back.affine, placed, atol=1e-5)
+    np.testing.assert_allclose(back.spacing, (3.0, 2.0, 1.5), rtol=1e-6)
+
+
+def test_a_plane_is_saved_as_a_picture_too(viewer, tmp_path):
+    layer = viewer.add_labels(MASK[0])
+    layer.save(str(tmp_path / "mask.png"), plugin=PLUGIN)
+    np.testing.assert_array_equal(io.read_labels(tmp_path / "mask.png"), MASK[0])
 
 
 # ---------------------------------------------------------------------------- samples
@@ -235,7 +290,8 @@ def test_the_strokes_of_a_sample_can_be_painted_over_without_changing_the_next(v
         ("YX", (4, 5), {"scale", "units", "axis_labels"}),
         ("YXC", (4, 5, 3), {"scale", "units", "axis_labels", "rgb"}),
         ("CZYX", (2, 3, 4, 5), {"scale", "units", "axis_labels", "channel_axis"}),
-        ("TYX", (2, 4, 5), set()),
+        ("TYX", (2, 4, 5), {"scale", "units", "axis_labels"}),
+        ("TCZYX", (2, 3, 2, 4, 5), {"scale", "units", "axis_labels", "channel_axis"}),
     ],
 )
 def test_a_volume_becomes_an_image_layer_with_what_is_known_of_it(axes, shape, options):

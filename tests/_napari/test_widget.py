@@ -583,6 +583,19 @@ def test_a_mask_with_parts_that_had_no_answer_is_written_with_a_warning(
     assert len(warnings) == said
 
 
+def test_what_a_format_cannot_hold_of_the_place_of_an_image_is_told(
+    running, workers, warnings, viewer, qtbot, tmp_path, answer
+):
+    answer(tmp_path / "mask.tif")
+    viewer.layers["cells"].translate = (3.0, -4.0)
+    workers[0].tile(BLOB)
+    for _ in range(2):  # told each time
+        said = len(warnings)
+        _click(qtbot, running.export_panel.export_button)
+        assert ["the origin" in text for text in warnings[said:]] == [True]
+    assert io.read_image(tmp_path / "mask.tif").affine[0, 2] == 3.0
+
+
 def test_a_question_that_is_not_answered_writes_nothing(
     running, workers, warnings, qtbot, tmp_path, answer
 ):

@@ -7,17 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from napari.layers import Labels
 from napari.viewer import Viewer
 
 from napari_msseg import io, samples
 from napari_msseg._napari.colours import prediction_colours, scribble_colours
-from napari_msseg._napari.layers import GEOMETRY, ROLE
+from napari_msseg._napari.layers import GEOMETRY, ROLE, mask_of
 from napari_msseg.classes import ClassTable
 from napari_msseg.errors import InputError
 from napari_msseg.io.class_table import read_class_table
-from napari_msseg.io.units import normalise_unit
+from napari_msseg.io.dtypes import whole_numbers
+from napari_msseg.io.formats import WITH_GEOMETRY, find_format
+from napari_msseg.io.units import PIXEL
 from napari_msseg.volume import Volume
 
+PLACING = (
+    *("scale", "translate", "rotate", "shear", "affine"),
+    *("units", "axis_labels", "metadata"),
+)
+"""What napari says about a layer that puts a mask in its place."""
 PLUGIN, WIDGET = "napari-msseg", "Scribble segmentation"
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -25,18 +33,15 @@ LayerData = tuple[Any, dict[str, Any], str]
 def layer_data(volume: Volume, name: str) -> LayerData:
     """Return an image layer for a volume, its geometry in the layer and its metadata."""
     options: dict[str, Any] = {"name": name}
-    ndim = len(volume.axes)
-    colour = volume.axes.endswith("C") and volume.channels in (3, 4)
-    if colour:
+    axes = volume.axes.replace("C", "")
+    if volume.axes.endswith("C") and volume.channels in (3, 4):
         options["rgb"] = True
-        ndim -= 1
     elif "C" in volume.axes:
         options["channel_axis"] = volume.axes.index("C")
-        ndim -= 1
-    if ndim == volume.spatial_ndim:
-        options["scale"] = volume.spacing
-        options["units"] = (volume.unit,) * ndim
-        options["axis_labels"] = tuple(volume.spatial_axes.lower())
+    size = dict(zip(volume.spatial_axes, volume.spacing, strict=True))
+    options["scale"] = tuple(size.get(a, 1.0) for a in axes)
+    options["units"] = tuple(volume.unit if a in size else PIXEL for a in axes)
+    options["axis_labels"] = tuple(axes.lower())
     options["metadata"] = {GEOMETRY: {"affine": volume.affine, "nifti_header": volume.nifti_header}}
     return volume.data, options, "image"
 
@@ -44,7 +49,7 @@ def layer_data(volume: Volume, name: str) -> LayerData:
 def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
     """Return the reader of NIfTI and TIFF images, or None for what it does not read."""
     first = path if isinstance(path, str) else path[0]
-    return read if first.lower().endswith((".nii", ".nii.gz", ".tif", ".tiff")) else None
+    return read if find_format(Path(first), WITH_GEOMETRY) else None
 
 
 def read(path: str | list[str]) -> list[LayerData]:
@@ -56,25 +61,21 @@ def read(path: str | list[str]) -> list[LayerData]:
 def _read_one(path: Path) -> LayerData:
     """Read an image; a mask, where the table of its classes lies beside it."""
     name = path.name.split(".")[0]
-    data, options, kind = layer_data(io.read_image(path), name)
+    volume = io.read_image(path)
+    data, options, kind = layer_data(volume, name)
     table = read_class_table(path)
     if table is None or "channel_axis" in options or options.get("rgb"):
         return data, options, kind
     options["colormap"] = prediction_colours(table)
-    return np.asarray(io.read_labels(path)), options, "labels"
+    return np.asarray(io.read_labels(path, volume)), options, "labels"
 
 
 def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write a label layer as NIfTI or TIFF with the geometry of its layer."""
-    mask = np.asarray(data)
-    geometry = meta.get("metadata", {}).get(GEOMETRY, {})
-    spacing = tuple(float(abs(s)) for s in meta["scale"])
-    unit = normalise_unit(str(meta["units"][-1]))
+    """Write a label layer as NIfTI, TIFF or PNG with the geometry of its layer."""
+    placed = {key: meta[key] for key in PLACING if key in meta}
     try:
-        if mask.ndim not in (2, 3):
-            raise InputError(f"labels of {mask.ndim} dimensions cannot be written as one mask")
-        like = Volume(mask, "ZYX"[-mask.ndim :], spacing, unit, **geometry)
-        io.write_mask(Path(path), mask, like)
+        mask = mask_of(Labels(data, **placed))
+        io.write_mask(Path(path), whole_numbers(mask.data), mask)
     except InputError as error:
         # napari swallows every ValueError of a writer; this one the user sees.
         raise RuntimeError(str(error)) from error

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_info
 from psygnal import Signal
@@ -16,8 +16,9 @@ from napari_msseg._napari import layers
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.panels import LayerPanel
 from napari_msseg._napari.session_files import SessionFiles, reader_of
-from napari_msseg.errors import InputError
+from napari_msseg.errors import InputError, InputWarning
 from napari_msseg.io.class_table import write_class_table
+from napari_msseg.io.dtypes import whole_numbers
 from napari_msseg.objects.table import Measurements, write_csv
 
 NIFTI_TYPES = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;OME-TIFF (*.ome.tif)"
@@ -66,8 +67,8 @@ class FileDialogs:
         image, prediction = self._session.image, self._session.prediction
         if image is None or prediction is None:
             raise InputError(NO_PREDICTION)
-        frame = self._exported_frame(image)
-        io.write_mask(path, np.array(prediction.data[frame]), layers.volume_of(image, frame))
+        mask = layers.mask_of(prediction, self._exported_frame(image), image)
+        io.write_mask(path, whole_numbers(mask.data), mask)
         write_class_table(path, self._session.classes)
 
     def _exported_frame(self, image: Image) -> layers.Frame:
@@ -88,8 +89,13 @@ class FileDialogs:
         types = NIFTI_TYPES if nifti else FILE_TYPES
         path, _ = QFileDialog.getSaveFileName(self._panel.window(), "Save mask", name, types)
         path = f"{path}{suffix}" if path and not Path(path).suffix else path
-        if path and self._try(lambda: self.export(Path(path))):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", InputWarning)
+            saved = bool(path) and self._try(lambda: self.export(Path(path)))
+        if saved:
             self._say_saved(path)
+            for warning in told:
+                self.warned.emit(f"Saved, but {warning.message}")
             self._say_gaps(image)
 
     def save_table(self, table: Measurements, image: str) -> None:

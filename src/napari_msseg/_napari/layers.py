@@ -41,7 +41,7 @@ Part = tuple[tuple[int, ...], tuple[int, ...]]
 """Two corners, the second one behind the last pixel."""
 
 
-def frame_axes(layer: Image, slices_are_frames: bool = False) -> int:
+def frame_axes(layer: Image | Labels, slices_are_frames: bool = False) -> int:
     """Return how many leading axes of a layer count frames, not space.
 
     Everything before the last three, a third that is called time, or one that the user says is.
@@ -89,27 +89,84 @@ def reading(
             )
     parts = [pixels_of(one)[frame] for one in (layer, *channels)]
     axes = {2: "YX", 3: "ZYX"}[ndim] + ("C" if layer.rgb or channels else "")
-    geometry = layer.metadata.get(GEOMETRY, {}) if not frame else {}
-    spacing, unit = spacing_of(layer, frame)
+    geometry = geometry_of(layer, len(frame))
 
     def read() -> Volume:
         pixels = [np.asarray(part) for part in parts]
-        return Volume(
-            _together(pixels, ndim) if len(pixels) > 1 else pixels[0],
-            axes,
-            spacing,
-            unit,
-            geometry.get("affine"),
-            geometry.get("nifti_header"),
-        )
+        together = _together(pixels, ndim) if len(pixels) > 1 else pixels[0]
+        return Volume(together, axes, **geometry)
 
     return read
 
 
-def spacing_of(layer: Image, frame: Frame = ()) -> tuple[tuple[float, ...], str]:
+def mask_of(layer: Labels, frame: Frame = (), image: Image | None = None) -> Volume:
+    """Return the labels of a layer, or of one frame of it, and where they lie: ready to be saved.
+
+    Parameters
+    ----------
+    layer : Labels
+    frame : tuple of int
+        Index along the leading axes, where they count frames.
+    image : Image, optional
+        Where they lie, if not where the layer does. Its pixels are not asked for.
+
+    Raises
+    ------
+    InputError
+        If there are more axes than frames of volumes have.
+    """
+    labels = np.asarray(layer.data[frame])
+    if not 2 <= labels.ndim <= 4:
+        raise InputError(f"labels of {labels.ndim} dimensions cannot be written as one mask")
+    n_frames = max(0, frame_axes(layer) - len(frame))
+    axes = "T" * n_frames + "ZYX"[n_frames - labels.ndim :]
+    return Volume(
+        labels, axes, **geometry_of(layer if image is None else image, len(frame) + n_frames)
+    )
+
+
+def geometry_of(layer: Layer, n_frames: int = 0) -> dict[str, Any]:
+    """Return where the axes behind those that count frames lie, as `Volume` takes it.
+
+    That is what the file said, as long as it speaks of these axes; otherwise, what has been
+    done to the layer: another plugin may have put the matrix of the file there.
+    """
+    spacing, unit = spacing_of(layer, (0,) * n_frames)
+    kept = layer.metadata.get(GEOMETRY, {})
+    affine, header = kept.get("affine"), kept.get("nifti_header")
+    fits_axes = len(affine) == len(spacing) + 1 if affine is not None else not n_frames
+    if (affine is None and header is None) or not fits_axes:
+        affine, header = (_world_of(layer, n_frames) if _is_moved(layer) else None), None
+    return {"spacing": spacing, "unit": unit, "affine": affine, "nifti_header": header}
+
+
+def _world_of(layer: Layer, n_frames: int) -> npt.NDArray[np.float64]:
+    """Return the matrix from pixels to the world over the axes behind those that count frames."""
+    origin = np.asarray(layer.data_to_world(np.zeros(layer.ndim)), np.float64)
+    ends = [np.asarray(layer.data_to_world(unit), np.float64) for unit in np.eye(layer.ndim)]
+    affine = np.eye(layer.ndim + 1 - n_frames)
+    affine[:-1, :-1] = np.stack([end - origin for end in ends], axis=1)[n_frames:, n_frames:]
+    affine[:-1, -1] = origin[n_frames:]
+    return affine
+
+
+def _is_moved(layer: Layer) -> bool:
+    """Whether more has been done to a layer than to scale it."""
+    return not (
+        (np.asarray(layer.scale) > 0).all()
+        and not np.any(layer.translate)
+        and np.array_equal(layer.rotate, np.eye(len(layer.rotate)))
+        and not np.any(layer.shear)
+        and np.array_equal(layer.affine.affine_matrix, np.eye(layer.ndim + 1))
+    )
+
+
+def spacing_of(layer: Layer, frame: Frame = ()) -> tuple[tuple[float, ...], str]:
     """Return the size of a pixel along the axes of a frame, and its unit."""
-    spacing = tuple(float(s) for s in np.abs(layer.scale[len(frame) :]))
-    return spacing, normalise_unit(str(layer.units[-1]))
+    scale = np.abs(layer.scale[len(frame) :])
+    if not np.array_equal(layer.affine.affine_matrix, np.eye(layer.ndim + 1)):
+        scale = np.linalg.norm(_world_of(layer, len(frame))[:-1, :-1], axis=0)
+    return tuple(float(s) for s in scale), normalise_unit(str(layer.units[-1]))
 
 
 def _together(parts: list[Any], ndim: int) -> Any:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
-from napari_msseg.errors import InputError
+from napari_msseg.errors import InputError, InputWarning
 
 DEFECT, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -25,7 +26,8 @@ def say(text: str) -> None:
 def exit_codes() -> Iterator[None]:
     """Run a command in it.
 
-    An `InputError` becomes ``error: …`` and exit code 2, Ctrl-C one line and 130.
+    An `InputError` becomes ``error: …`` and exit code 2, an `InputWarning` the line
+    ``warning: …``, Ctrl-C one line and 130.
     So does SIGTERM, as a cluster or a window sends it: what was begun to be written is taken away.
     Anything else is a defect of ours: the traceback, the message and 1.
     """
@@ -33,7 +35,8 @@ def exit_codes() -> Iterator[None]:
     if before is signal.SIG_DFL:  # what is ignored stays so
         _handle_sigterm(signal.default_int_handler)
     try:
-        yield
+        with _warnings_as_lines():
+            yield
     except typer.Exit:
         raise
     except InputError as error:
@@ -51,6 +54,26 @@ def exit_codes() -> Iterator[None]:
     finally:
         if before is signal.SIG_DFL:
             _handle_sigterm(signal.SIG_DFL)
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # also where the same was said before: of another image of a folder
+        warnings.simplefilter("always", InputWarning)
+        others = warnings.showwarning
+
+        def show(
+            message: Warning | str, category: type[Warning], filename: str, lineno: int,
+            file: TextIO | None = None, line: str | None = None,
+        ) -> None:  # fmt: skip
+            if issubclass(category, InputWarning):
+                say(f"warning: {' '.join(str(message).split())}")
+            else:
+                others(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 def _handle_sigterm(handler: Any) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from napari_msseg.errors import InputError
-from napari_msseg.io.guard import one_line
+from napari_msseg.io.guard import reason_of
+
+WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 @contextmanager
@@ -46,7 +49,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
         os.replace(temporary, final)
         _flush_folder(final.parent)
     except OSError as error:
-        reason = error.strerror or one_line(error)
+        reason = reason_of(error)
+        if error.strerror is None:  # numpy counts what was written, and does not say why
+            reason = f"{reason}: is the disk full?"
         raise InputError(f"{target}: cannot be written ({reason})") from error
     finally:
         with suppress(OSError):
@@ -54,14 +59,33 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def check_target(target: Path) -> None:
-    """Raise `InputError` unless a file can be put at `target`."""
-    folder = Path(os.path.realpath(target)).parent
-    if target.is_dir():
+    """Raise `InputError` unless a file can be put at `target`.
+
+    What stands there must be an ordinary file, since it is going to be replaced, and not one
+    that was protected against writing: the folder alone decides whether it can be replaced.
+    """
+    mode = _mode(target)
+    if mode is not None and stat.S_ISDIR(mode):
         raise InputError(f"{target}: is a folder; name a file in it")
+    if mode is not None and not stat.S_ISREG(mode):
+        raise InputError(f"{target}: is not an ordinary file; name another")
+    if mode is not None and not mode & WRITABLE:
+        raise InputError(f"{target}: is protected against writing; name another file")
+    folder = Path(os.path.realpath(target)).parent
     if not folder.is_dir():
         raise InputError(f"{target}: the folder {folder} does not exist; make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{target}: no permission to write into the folder {folder}")
+
+
+def _mode(target: Path) -> int | None:
+    """Return what stands at `target` (behind links), and who may do what; None for nothing."""
+    try:
+        return target.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:  # a name too long, a loop of links, a zero byte
+        raise InputError(f"{target}: cannot be written ({reason_of(error)})") from None
 
 
 def _flush(path: Path) -> None:

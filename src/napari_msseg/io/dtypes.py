@@ -54,11 +54,13 @@ def whole_numbers(values: Array) -> npt.NDArray[np.integer]:
     Raises
     ------
     InputError
-        If a value is not a whole number.
+        If a value is not a whole number, or larger than any integer.
     """
     if np.issubdtype(values.dtype, np.integer):
         return cast("npt.NDArray[np.integer]", values)
     if not (np.isfinite(values).all() and (values == np.rint(values)).all()):
         raise InputError("labels must be whole numbers; this looks like an image, not labels")
+    if not (np.abs(values) < 2.0**63).all():
+        raise InputError("labels must be whole numbers below 2^63; this looks like an image")
     whole = values.astype(np.int64)
     return whole if whole.min(initial=0) < 0 else smallest_unsigned(whole)

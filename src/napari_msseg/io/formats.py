@@ -25,7 +25,8 @@ LABELS = tuple(Format)
 """Of scribbles: a session holds strokes, but no image."""
 READABLE = tuple(f for f in Format if f is not Format.SESSION)
 MASKS = (Format.NIFTI, Format.OME_TIFF, Format.TIFF, Format.PNG)
-PROBABILITIES = (Format.NIFTI, Format.OME_TIFF, Format.TIFF)
+WITH_GEOMETRY = (Format.NIFTI, Format.OME_TIFF, Format.TIFF)
+PROBABILITIES = WITH_GEOMETRY
 
 
 def format_of(path: Path, among: tuple[Format, ...]) -> Format:

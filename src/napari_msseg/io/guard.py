@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import stat
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from napari_msseg.errors import InputError
+from napari_msseg.errors import InputError, InputWarning
 from napari_msseg.io.memory import available_memory
 
 LIBRARY_LOGGERS = ("tifffile", "nibabel.global")
@@ -21,16 +22,30 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def warn(path: Path, text: str) -> None:
+    """Tell the user something about a file that is used all the same, as an `InputWarning`."""
+    warnings.warn(f"{path}: {text}", InputWarning, stacklevel=2)
+
+
 def require_file(path: Path) -> None:
-    """Raise `InputError` unless `path` is a file with something in it."""
-    if path.is_dir():
+    """Raise `InputError` unless `path` is a file that can be read, with something in it."""
+    try:
+        mode, size = path.stat().st_mode, path.stat().st_size
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:  # no permission, a name too long, a loop of links
+        raise InputError(f"{path}: cannot be read ({reason_of(error)})") from None
+    if stat.S_ISDIR(mode):
         raise InputError(f"{path}: is a folder, not a file")
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    if not path.is_file():
+    if not stat.S_ISREG(mode):
         raise InputError(f"{path}: is not an ordinary file")
-    if path.stat().st_size == 0:
+    if size == 0:
         raise InputError(f"{path}: the file is empty")
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why something failed, without the name of the file that the system repeats."""
+    return (error.strerror if isinstance(error, OSError) else None) or one_line(error)
 
 
 def require_memory(path: Path, shape: Sequence[int], itemsize: int) -> None:
@@ -52,6 +67,12 @@ def require_memory(path: Path, shape: Sequence[int], itemsize: int) -> None:
             f"{path}: {size} pixels need {needed / 2**30:.1f} GiB of memory and "
             f"{available / 2**30:.1f} GiB are free; crop the image or use a larger machine"
         )
+
+
+def memory_for(n_bytes: int) -> bool:
+    """Whether so many bytes fit into the memory, as far as that is known."""
+    available = available_memory()
+    return available is None or n_bytes <= available
 
 
 @contextmanager
@@ -95,7 +116,7 @@ def reading(path: Path, kind: str) -> Iterator[list[str]]:
     except MemoryError as error:
         raise InputError(f"{path}: does not fit into memory") from error
     except Exception as error:
-        raise InputError(f"{path}: cannot be read as {kind} ({one_line(error)})") from error
+        raise InputError(f"{path}: cannot be read as {kind} ({reason_of(error)})") from error
 
 
 @contextmanager

@@ -9,38 +9,44 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from napari_msseg.io.nifti_reader import reversed_affine
+from napari_msseg.io.capabilities import Aspect, lacking
+from napari_msseg.io.formats import Format
+from napari_msseg.io.nifti_header import SIZES, rebuild_header
+from napari_msseg.io.nifti_reader import INTENT, reversed_affine
 from napari_msseg.io.units import MILLIMETRES, length_in, normalise_unit
 from napari_msseg.volume import Array, Volume
 
-NIFTI2_HEADER_SIZE = 540
 NIFTI1_LONGEST = 32767
 """Longest axis that the 16-bit shape of NIfTI-1 can say."""
 
 
-def write_nifti(path: Path, data: Array, like: Volume) -> None:
-    """Write classes, or probabilities with the classes as the fourth NIfTI dimension.
+def write_nifti(path: Path, volume: Volume) -> None:
+    """Write classes, or frames or probabilities of them as the fourth NIfTI dimension.
 
-    Where `like` came from a NIfTI file, qform, sform, their codes, voxel sizes, units and
+    Where `volume` lies over a NIfTI file, qform, sform, their codes, voxel sizes, units and
     byte order are those of its header, untouched: setting a form from the affine would
-    overwrite the other one. Otherwise the matrix is made from `like`, in mm.
+    overwrite the other one. Otherwise the matrix is made from `volume`, in mm.
 
     Parameters
     ----------
     path : Path
         The file to write.
-    data : ndarray, shape ([Z,] Y, X) or (K, [Z,] Y, X)
-        A type that NIfTI knows.
-    like : Volume
-        The image that `data` lies over.
+    volume : Volume
+        Axes ([Z,] Y, X), with T or C (classes) before them or not; a type that NIfTI knows.
     """
-    voxels = _in_nifti_order(data, like.spatial_ndim)
-    header = _header_of(like, voxels.shape[:3])
-    image = _on_new_grid(voxels, like) if header is None else _on_same_grid(voxels, header)
+    voxels = _in_nifti_order(volume.data, volume.spatial_ndim)
+    header = _header_of(volume, voxels.shape[:3])
+    if header is None:
+        image = _on_new_grid(voxels, volume)
+    else:
+        image = _on_same_grid(voxels, header, volume.axes)
     image.header.set_data_dtype(voxels.dtype)
     image.header.set_slope_inter(1, 0)
     image.header["cal_min"] = image.header["cal_max"] = 0
-    image.header.set_intent("none", name="")
+    if "C" in volume.axes:
+        image.header.set_intent("estimate", name=INTENT)
+    else:
+        image.header.set_intent("none", name="")
     image.to_filename(path)
 
 
@@ -54,24 +60,24 @@ def _header_of(like: Volume, shape: tuple[int, ...]) -> Any:
     """Rebuild the header of the file that `like` came from, or None if the grid is another."""
     if like.nifti_header is None:
         return None
-    second = len(like.nifti_header) == NIFTI2_HEADER_SIZE
-    kind: Any = nib.Nifti2Header if second else nib.Nifti1Header
-    header = kind(like.nifti_header, check=False)
+    header = rebuild_header(like.nifti_header)
     grid = (*header.get_data_shape(), 1)[:3]
     # the file's third axis may have been named as channels: then this is its first slice
     return header if shape in (grid, (*grid[:2], 1)) else None
 
 
-def _on_same_grid(voxels: Array, header: Any) -> Any:
+def _on_same_grid(voxels: Array, header: Any, axes: str) -> Any:
     if len(header.get_data_shape()) == 2 and voxels.ndim == 3:
         voxels = voxels[:, :, 0]
-    header.set_data_shape(voxels.shape)
-    if voxels.ndim == 4:
+    sizes = header["pixdim"].copy()
+    header.set_data_shape(voxels.shape)  # which forgets the thickness of a plane
+    header["pixdim"] = sizes
+    if "C" in axes:
         header["pixdim"][4] = 1  # was the time step, if anything
-    second = header["sizeof_hdr"] == NIFTI2_HEADER_SIZE
-    kind: Any = nib.Nifti2Image if second else nib.Nifti1Image
+    # extensions are not copied: they speak of the image
+    header["vox_offset"] = 0
     # without an affine nibabel leaves both forms alone
-    return kind(voxels, None, header)
+    return SIZES[header["sizeof_hdr"].item()](voxels, None, header)
 
 
 def _on_new_grid(voxels: Array, like: Volume) -> Any:
@@ -85,7 +91,12 @@ def _on_new_grid(voxels: Array, like: Volume) -> Any:
 
 
 def _affine_in_mm(like: Volume, unit: str) -> npt.NDArray[np.float64]:
-    """Matrix over X, Y, Z: that of `like`, or one made from its spacing alone."""
+    """Matrix over X, Y, Z: that of `like`, or one made from its spacing alone.
+
+    Where 32-bit numbers cannot hold it, that of voxels that nobody measured.
+    """
+    if Aspect.SPACING in lacking(Format.NIFTI, like):
+        return np.eye(4)
     ndim = like.spatial_ndim
     affine = np.diag([*like.spacing, 1.0]) if like.affine is None else like.affine
     full = np.eye(4)

@@ -36,6 +36,8 @@ class Pixels:
         Index to world matrix over Z, Y, X.
     nifti_header : bytes, optional
         See `Volume`.
+    notes : tuple of str
+        What the user should be warned about.
     """
 
     data: Array
@@ -45,6 +47,7 @@ class Pixels:
     unit: str = PIXEL
     affine: npt.NDArray[np.float64] | None = None
     nifti_header: bytes | None = None
+    notes: tuple[str, ...] = ()
 
 
 def to_volume(
@@ -151,6 +154,13 @@ def _affine(pixels: Pixels, spatial_axes: str) -> npt.NDArray[np.float64] | None
         return None
     keep = [SPATIAL.index(a) for a in spatial_axes] + [3]
     affine = pixels.affine[np.ix_(keep, keep)]
-    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine) < len(keep):
-        return None
-    return affine
+    return affine if has_inverse(affine) else None
+
+
+def has_inverse(affine: npt.NDArray[np.float64]) -> bool:
+    """Whether a matrix takes voxels to places of their own, however long and thin they are."""
+    directions = affine[:-1, :-1]
+    lengths = np.linalg.norm(directions, axis=0)
+    if not np.isfinite(affine).all() or not (lengths > 0).all():
+        return False
+    return bool(np.linalg.matrix_rank(directions / lengths) == len(directions))

@@ -11,11 +11,13 @@ import numpy.typing as npt
 from napari_msseg.errors import InputError
 from napari_msseg.io.dtypes import whole_numbers
 from napari_msseg.io.formats import LABELS, PICTURES, READABLE, Format, format_of
-from napari_msseg.io.guard import naming, require_file, require_memory
+from napari_msseg.io.geometry_file import read_geometry
+from napari_msseg.io.guard import naming, require_file, require_memory, warn
 from napari_msseg.io.nifti_reader import read_nifti
 from napari_msseg.io.picture import read_picture
 from napari_msseg.io.pixels import Pixels, to_volume
 from napari_msseg.io.session_file import read_strokes
+from napari_msseg.io.signatures import refuse_another_kind
 from napari_msseg.io.tiff_reader import read_tiff
 from napari_msseg.volume import KNOWN_AXES, Volume
 
@@ -47,6 +49,12 @@ def read_image(
     Volume
         Pixels in memory, native byte order. NIfTI axes are reversed against nibabel's,
         so ``ZYX`` and for 4-D files ``TZYX``; the orientation stays as it is stored.
+        What the format could not hold comes from ``NAME.geometry.json`` beside the file.
+
+    Warns
+    -----
+    InputWarning
+        If the file says something that cannot be, such as a voxel of size 0.
 
     Raises
     ------
@@ -75,8 +83,9 @@ def read_labels(
     Returns
     -------
     ndarray of integers, shape ([Z,] Y, X)
-        ``like.spatial_shape`` where `like` is given. Whole numbers stored as floating
-        point come in the smallest integer type that holds them.
+        ``like.spatial_shape`` where `like` is given, or (T, *like.spatial_shape) where it is
+        a time series and so is the file. Whole numbers stored as floating point come in the
+        smallest integer type that holds them.
 
     Raises
     ------
@@ -86,9 +95,13 @@ def read_labels(
     """
     path = Path(path)
     pixels = _read(path, labels=True)
-    if like is not None and _long(pixels.data.shape) == _long(like.spatial_shape):
-        with naming(path):
-            return whole_numbers(pixels.data).reshape(like.spatial_shape)
+    shapes = [] if like is None else [like.spatial_shape]
+    if like is not None and "T" in like.axes:
+        shapes.append((like.frames, *like.spatial_shape))
+    for shape in shapes:
+        if _long(pixels.data.shape) == _long(shape):
+            with naming(path):
+                return whole_numbers(pixels.data).reshape(shape)
     volume = to_volume(path, pixels, None, None)
     if "C" in volume.axes:
         raise InputError(
@@ -133,8 +146,17 @@ def read_label_image(
 
 
 def _read(path: Path, labels: bool = False) -> Pixels:
+    """Read a file, and the geometry that lies beside it; what is odd about it is told."""
+    pixels = read_geometry(path, _read_as(path, labels))
+    for note in pixels.notes:
+        warn(path, note)
+    return pixels
+
+
+def _read_as(path: Path, labels: bool) -> Pixels:
     found = format_of(path, LABELS if labels else READABLE)
     require_file(path)
+    refuse_another_kind(path, found)
     if found is Format.SESSION:
         return _painted(path)
     if found is Format.NIFTI:

@@ -13,6 +13,7 @@ from napari_msseg.errors import InputError
 from napari_msseg.io.dtypes import plain
 from napari_msseg.io.guard import reading, require_memory
 from napari_msseg.io.pixels import Pixels
+from napari_msseg.io.tiff_segments import check_segments
 from napari_msseg.io.units import PIXEL, length_in, normalise_unit
 from napari_msseg.volume import SPATIAL
 
@@ -35,18 +36,21 @@ def read_tiff(path: Path) -> Pixels:
         If the file is damaged, incomplete or larger than the memory.
     """
     with reading(path, "a TIFF image") as log, tifffile.TiffFile(path) as tif:
+        if not tif.pages or not tif.series:
+            raise InputError(f"{path}: holds no image, or the place where it says so is damaged")
         series = tif.series[0]
         _refuse_damage(path, log)
         if len(series.keyframe.dataoffsets) < math.prod(series.keyframe.chunked):
             raise InputError(f"{path}: {DAMAGED}")  # tifffile would fill in zeros
         require_memory(path, series.shape, series.dtype.itemsize if series.dtype else 1)
-        spacing, unit = _geometry(tif)
+        check_segments(path, series)
+        spacing, unit, notes = _geometry(tif)
         data = plain(series.asarray(squeeze=False))
         _refuse_damage(path, log)
         axes = series.get_axes(squeeze=False)
         if len(axes) != data.ndim:
             raise InputError(f"{path}: {DAMAGED}")
-        return Pixels(data, axes, spacing=spacing, unit=unit)
+        return Pixels(data, axes, spacing=spacing, unit=unit, notes=notes)
 
 
 def _refuse_damage(path: Path, log: Iterable[str]) -> None:
@@ -54,12 +58,18 @@ def _refuse_damage(path: Path, log: Iterable[str]) -> None:
         raise InputError(f"{path}: {DAMAGED}")
 
 
-def _geometry(tif: tifffile.TiffFile) -> tuple[dict[str, float], str]:
+def _geometry(tif: tifffile.TiffFile) -> tuple[dict[str, float], str, tuple[str, ...]]:
+    """Return sizes of a pixel, their unit, and what is to be said about those that cannot be."""
     if tif.ome_metadata:
-        return _ome_geometry(tif.ome_metadata)
-    if tif.imagej_metadata:
-        return _imagej_geometry(tif, tif.imagej_metadata)
-    return {}, PIXEL
+        found, unit = _ome_geometry(tif.ome_metadata)
+    elif tif.imagej_metadata:
+        found, unit = _imagej_geometry(tif, tif.imagej_metadata)
+    else:
+        return {}, PIXEL, ()
+    wrong = {axis: size for axis, size in found.items() if math.isnan(size)}
+    note = "the size of a pixel that it says along {} cannot be: 1 is assumed"
+    notes = (note.format(", ".join(sorted(wrong))),) if wrong else ()
+    return {a: size for a, size in found.items() if a not in wrong}, unit, notes
 
 
 def _ome_geometry(xml: str) -> tuple[dict[str, float], str]:
@@ -68,12 +78,12 @@ def _ome_geometry(xml: str) -> tuple[dict[str, float], str]:
     found: dict[str, float] = {}
     unit = ""
     for axis in reversed(SPATIAL):
-        size = _positive(None if pixels is None else pixels.get(f"PhysicalSize{axis}"))
-        if pixels is None or size is None:
+        text = None if pixels is None else pixels.get(f"PhysicalSize{axis}")
+        if pixels is None or text is None:
             continue
         own = normalise_unit(pixels.get(f"PhysicalSize{axis}Unit", "µm"))  # OME's default
         unit = unit or own
-        found[axis] = length_in(size, own, unit)
+        found[axis] = length_in(_size(text), own, unit)
     return found, unit or PIXEL
 
 
@@ -81,21 +91,20 @@ def _imagej_geometry(
     tif: tifffile.TiffFile, metadata: dict[str, object]
 ) -> tuple[dict[str, float], str]:
     """Take Z from the description, X and Y from the resolution in pixels a unit."""
-    sizes = {"Z": _positive(metadata.get("spacing"))}
+    sizes = {"Z": _size(metadata["spacing"])} if "spacing" in metadata else {}
     tags = tif.pages.first.tags
     for axis in "YX":
-        numerator, denominator = tags.valueof(f"{axis}Resolution", (0, 1))
-        pixels_a_unit = _positive(numerator / denominator if denominator else None)
-        sizes[axis] = 1 / pixels_a_unit if pixels_a_unit else None
-    # the file keeps a fraction of 32-bit numbers: more digits than nine are noise
-    found = {axis: float(f"{size:.9g}") for axis, size in sizes.items() if size}
-    return found, normalise_unit(str(metadata.get("unit") or ""))
+        numerator, denominator = tags.valueof(f"{axis}Resolution", (0, 0))
+        if numerator:  # 0 pixels a unit is how some programs say that it is not known
+            # the file keeps a fraction of 32-bit numbers: more digits than nine are noise
+            sizes[axis] = _size(f"{denominator / numerator:.9g}")
+    return sizes, normalise_unit(str(metadata.get("unit") or ""))
 
 
-def _positive(value: object) -> float | None:
-    """Return a finite size above 0, or None; ImageJ writes some depths as negative."""
+def _size(value: object) -> float:
+    """Return a finite size above 0, or NaN; ImageJ writes some depths as negative."""
     try:
         size = abs(float(str(value)))
     except ValueError:
-        return None
-    return size if 0 < size < float("inf") else None
+        return math.nan
+    return size if 0 < size < math.inf else math.nan

@@ -8,17 +8,19 @@ import numpy as np
 import tifffile
 
 from napari_msseg.errors import InputError
+from napari_msseg.io.capabilities import HOLDS, TYPES, Aspect
+from napari_msseg.io.formats import Format
 from napari_msseg.io.units import MILLIMETRES, PIXEL, normalise_unit
 from napari_msseg.volume import Array, Volume
 
-IMAGEJ_TYPES = ("uint8", "uint16", "float32")
+IMAGEJ_AXES = "TZCYXS"
 IMAGEJ_LIMIT = 2**32 - 2**25
 """Bytes of pixels that fit a classic TIFF file beside its tags, as tifffile reckons."""
 
 
 def require_imagej(data: Array) -> None:
     """Raise `InputError` unless an ImageJ hyperstack can hold `data`."""
-    if data.dtype.name not in IMAGEJ_TYPES:
+    if data.dtype.name not in TYPES[Format.TIFF]:
         raise InputError(f"ImageJ's TIFF cannot hold {data.dtype}; name the file .ome.tif")
     if data.nbytes > IMAGEJ_LIMIT:
         raise InputError("ImageJ's TIFF ends at 4 GiB; name the file .ome.tif")
@@ -32,28 +34,34 @@ def write_imagej(path: Path, volume: Volume) -> None:
     path : Path
         The file to write.
     volume : Volume
-        uint8, uint16 or float32; channels, if any, first.
+        uint8, uint16 or float32; channels or frames, if any, first.
     """
-    data, axes = volume.data, volume.axes
-    if axes == "CZYX":  # ImageJ's order is TZCYXS
-        data, axes = np.moveaxis(data, 0, 1), "ZCYX"
+    holds = HOLDS[Format.TIFF][Aspect.SPACING]
     sizes = dict(zip(volume.spatial_axes, volume.spacing, strict=True))
+    across = (sizes["X"], sizes["Y"])
     metadata = {
-        "axes": axes,
+        "axes": IMAGEJ_AXES,
         "unit": normalise_unit(volume.unit),
         "spacing": sizes.get("Z", 1.0),
         # the range shown: classes 0 and 1 would both look black in 0…255
         "min": 0.0,
-        "max": float(np.fmax.reduce(data, axis=None, initial=1)),
+        "max": float(np.fmax.reduce(volume.data, axis=None, initial=1)),
     }
     tifffile.imwrite(
         path,
-        data,
+        _in_imagej_order(volume),
         imagej=True,
         metadata=metadata,
-        resolution=(1 / sizes["X"], 1 / sizes["Y"]),
+        resolution=tuple(1 / s if holds.smallest <= s <= holds.largest else 1.0 for s in across),
         photometric="minisblack",
     )
+
+
+def _in_imagej_order(volume: Volume) -> Array:
+    """Return an array over all of `IMAGEJ_AXES`: of fewer tifffile drops an X of length one."""
+    sizes = dict(zip(volume.axes, volume.data.shape, strict=True))
+    order = [volume.axes.index(a) for a in IMAGEJ_AXES if a in volume.axes]
+    return volume.data.transpose(order).reshape([sizes.get(a, 1) for a in IMAGEJ_AXES])
 
 
 def write_ome(path: Path, volume: Volume) -> None:

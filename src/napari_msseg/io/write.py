@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,15 @@ import numpy.typing as npt
 
 from napari_msseg.errors import InputError
 from napari_msseg.io.atomic import atomic_path, check_target
+from napari_msseg.io.capabilities import lacking, require_type
 from napari_msseg.io.dtypes import smallest_unsigned
 from napari_msseg.io.formats import MASKS, PROBABILITIES, Format, format_of
-from napari_msseg.io.guard import naming
+from napari_msseg.io.geometry_file import geometry_path, remove_geometry, write_geometry
+from napari_msseg.io.guard import naming, warn
 from napari_msseg.io.nifti_writer import write_nifti
 from napari_msseg.io.picture import write_png
 from napari_msseg.io.tiff_writer import require_imagej, write_imagej, write_ome
-from napari_msseg.volume import Array, Volume
+from napari_msseg.volume import Volume
 
 KEPT_TYPES = ("uint8", "uint16", "uint32")
 
@@ -56,9 +59,16 @@ def write_mask(
         ``.ome.tiff`` or, 2D only, ``.png``.
     mask : ndarray of unsigned integers, shape ``like.spatial_shape``
         Classes, 0 is background. Other integer types and bool are stored in the smallest
-        unsigned type that holds them.
+        unsigned type that holds them. Of a time series, all frames may be written at once:
+        (T, *like.spatial_shape).
     like : Volume
         The image that was segmented.
+
+    Warns
+    -----
+    InputWarning
+        If the format cannot hold all of the geometry of `like` (`capabilities`): it then lies
+        beside the mask, as ``NAME.geometry.json``.
 
     Raises
     ------
@@ -69,13 +79,14 @@ def write_mask(
     path = Path(path)
     found = format_of(path, MASKS)
     with naming(path):
-        if mask.shape != like.spatial_shape:
+        film = "T" in like.axes and mask.shape == (like.frames, *like.spatial_shape)
+        if mask.shape != like.spatial_shape and not film:
             raise InputError(
                 f"a mask of shape {mask.shape} does not lie over an image of spatial shape "
                 f"{like.spatial_shape}"
             )
         classes = mask if mask.dtype.name in KEPT_TYPES else smallest_unsigned(mask)
-        _write(path, found, classes, like)
+        _write(path, found, like.like(classes, "T"))
 
 
 def write_probabilities(
@@ -93,6 +104,11 @@ def write_probabilities(
     like : Volume
         The image that was segmented.
 
+    Warns
+    -----
+    InputWarning
+        As `write_mask` does.
+
     Raises
     ------
     InputError
@@ -106,18 +122,35 @@ def write_probabilities(
                 f"probabilities of shape {probs.shape} are not classes over an image of "
                 f"spatial shape {like.spatial_shape}"
             )
-        _write(path, found, probs.astype(np.float32, copy=False), like)
+        _write(path, found, like.like(probs.astype(np.float32, copy=False)))
 
 
-def _write(path: Path, found: Format, data: Array, like: Volume) -> None:
+def _write(path: Path, found: Format, volume: Volume) -> None:
+    """Write a file, and what it cannot hold beside it: both of them or neither."""
     if found is Format.TIFF:
-        require_imagej(data)
-    with atomic_path(path) as temporary:
-        if found is Format.NIFTI:
-            write_nifti(temporary, data, like)
-        elif found is Format.PNG:
-            write_png(temporary, data)  # type: ignore[arg-type]
-        elif found is Format.OME_TIFF:
-            write_ome(temporary, like.like(data))
-        else:
-            write_imagej(temporary, like.like(data))
+        require_imagej(volume.data)
+    if found is not Format.PNG:  # whose writer looks at the values
+        require_type(found, volume.data.dtype)
+    missing = lacking(found, volume)
+    with ExitStack() as both:
+        temporary = both.enter_context(atomic_path(path))
+        _write_as(found, temporary, volume)
+        if missing:
+            write_geometry(both.enter_context(atomic_path(geometry_path(path))), volume)
+    if missing:
+        what = ", ".join(aspect.value for aspect in missing)
+        beside = geometry_path(path).name
+        warn(path, f"the format cannot hold {what}: written to {beside} beside it")
+    else:
+        remove_geometry(path)
+
+
+def _write_as(found: Format, path: Path, volume: Volume) -> None:
+    if found is Format.NIFTI:
+        write_nifti(path, volume)
+    elif found is Format.PNG:
+        write_png(path, volume.data)  # type: ignore[arg-type]
+    elif found is Format.OME_TIFF:
+        write_ome(path, volume)
+    else:
+        write_imagej(path, volume)
