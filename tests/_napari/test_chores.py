@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_msseg._napari import background
 from napari_msseg.commands import KeepModel
 from napari_msseg.events import ModelKept, SessionState
+from napari_msseg.io.pairs import find_pairs
 
 SAY = (
     "import sys; [print(line, file=sys.stderr, flush=True) for line in {lines!r}]; sys.exit({code})"
@@ -70,7 +72,12 @@ def test_a_folder_is_segmented_with_the_model_of_now(dock, workers, command, fol
     model = _keep(workers[0]).path
     ((name, *rest),) = started
     assert name == "predict"
-    assert rest == [model, str(folders / "images"), "-o", str(folders / "masks")]
+    assert rest[:-1] == [
+        model, str(folders / "images"), "-o", str(folders / "masks"), "--learn-from"
+    ]  # fmt: skip
+    (pair,) = find_pairs(Path(rest[-1]), None)  # what the window shows, the masks know
+    np.testing.assert_array_equal(tifffile.imread(pair.image), dock.session.image.data)
+    np.testing.assert_array_equal(tifffile.imread(pair.labels), dock.session.scribbles.data)
     shown = []
     dock.chores.command.said.connect(lambda _: shown.append(dock.export_panel.chore.text()))
     start(started[0])

@@ -204,6 +204,18 @@ def test_channels_of_a_file_are_channels_of_one_member(plugins, viewer, make_doc
     assert len(dock.layer_panel.channels.chosen) == 1
 
 
+def test_layers_that_are_channels_of_an_image_are_no_images_of_their_own(
+    open_two, viewer, workers, paint, qtbot, started
+):
+    dock = open_two.dock
+    for label in (1, 2):
+        paint(open_two.scribbles, label)
+    dock.layer_panel.channels.tick([open_two.first])
+    _click(qtbot, dock.train_panel.train_button)
+    started(1)
+    assert _rows(dock) == ["▸ second"]
+
+
 def test_layers_of_the_user_stay_open_and_are_hidden(open_two, viewer):
     dock = open_two.dock
     names = [layer.name for layer in viewer.layers]

@@ -15,6 +15,7 @@ from napari_msseg._napari.background import BackgroundCommand
 from napari_msseg._napari.keeper import Keeper
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.panels import ExportPanel, LayerPanel
+from napari_msseg._napari.study import Study
 from napari_msseg.errors import InputError
 from napari_msseg.events import Event, ModelKept
 from napari_msseg.io.pairs import image_files
@@ -31,6 +32,8 @@ class Chores:
     ----------
     session : LiveSession
     keeper : Keeper
+    study : Study
+        Knows what is learned from.
     panel : LayerPanel
         Knows what is chosen, and in which window.
     buttons : ExportPanel
@@ -40,8 +43,14 @@ class Chores:
     warned = Signal(str)
 
     def __init__(
-        self, session: LiveSession, keeper: Keeper, panel: LayerPanel, buttons: ExportPanel
+        self,
+        session: LiveSession,
+        keeper: Keeper,
+        study: Study,
+        panel: LayerPanel,
+        buttons: ExportPanel,
     ) -> None:
+        self._study = study
         self._session = session
         self._keeper = keeper
         self._panel = panel
@@ -85,14 +94,24 @@ class Chores:
         if Path(source).resolve() == Path(target).resolve():
             self.warned.emit("Masks are named as their images: choose another folder for them")
             return
+        try:
+            lessons = self._lessons(image)
+        except InputError as error:
+            self.warned.emit(str(error))
+            return
         model = str(Path(self._folder.name) / "model.safetensors")
         # what is there may be of an older model, unless it was this one that was interrupted
         goes_on = ["--skip-done"] if self._interrupted == (source, target) else []
-        arguments = ["predict", model, source, "-o", target, *goes_on]
+        arguments = ["predict", model, source, "-o", target, *goes_on, *lessons]
         outcome = f"the masks are in {target}"
         self._places = source, target
         self._waiting = model, lambda: self._begin(arguments, len(images), outcome)
         self._session.keep_model(model)
+
+    def _lessons(self, image: Image) -> list[str]:
+        """Return the options that have masks know the strokes, not the network alone."""
+        written = self._study.write_lessons(Path(self._folder.name) / "lessons", image)
+        return [] if written is None else ["--learn-from", str(written)]
 
     def record(self) -> None:
         """Train anew, in a way that can be repeated, and write all that the mask depends on."""

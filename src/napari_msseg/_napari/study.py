@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -125,11 +126,21 @@ class Study:
             id(c) for m in self.members for c in m.channels
         }
         new = [Member(image.name, image=image) for image in images if id(image) not in known]
-        self.members = [m for m in self.members if m.path or m.image is not None] + new
+        channels = {id(c) for m in self.members for c in m.channels}
+        there = [m for m in self.members if m.path or m.image is not None]
+        self.members = [m for m in there if m.path or id(m.image) not in channels] + new
         for member in self.members:
             if member.image is not None and not member.path:
                 member.name = member.image.name
         self._show_all()
+
+    def use_channels(self, image: Image, channels: Sequence[Image]) -> None:
+        """Hear which other layers are channels of an image: they are no images of their own."""
+        for member in self.members:
+            if member.image is image and member.channels != tuple(channels):
+                member.channels = tuple(channels)
+                self.list_open([x for x in self._session.viewer.layers if layers.is_image(x)])
+                return
 
     def _let_go(self, member: Member) -> None:
         """Hear that the image of a member is not open any more; what is painted on it is kept."""
@@ -209,6 +220,46 @@ class Study:
             path = folder / f"{member.name}{suffix}"
             io.write_mask(path, member.scribbles.labels(), image)
         self.said.emit(f"Strokes on {len(painted)} images are in {folder}")
+
+    def write_lessons(self, folder: Path, image: Image) -> Path | None:
+        """Write what an image learns from, as the list that ``predict --learn-from`` takes.
+
+        Files are named in it where they lie, layers are written beside it.
+
+        Parameters
+        ----------
+        folder : Path
+            Emptied and made anew.
+        image : Image
+            The one that is trained on.
+
+        Returns
+        -------
+        Path or None
+            None where nothing is painted, or on films alone.
+
+        Raises
+        ------
+        InputError
+            If a file cannot be read or written.
+        """
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        lines = []
+        for number, member in enumerate(self.members):
+            counts = member.image is image or (self.together and self._means_the_same(member))
+            film = member.image is not None and member.image.ndim > MOST_AXES
+            if member.scribbles is None or not member.strokes or film or not counts:
+                continue
+            volume = self._reading(member)()
+            strokes, pixels = folder / f"{number}_scribbles.ome.tif", folder / f"{number}.ome.tif"
+            io.write_mask(strokes, member.scribbles.labels(), volume)
+            if not member.path:
+                io.write_image(pixels, volume)
+            lines.append(f"{member.path or pixels}\t{strokes}")
+        written = folder / "lessons.tsv"
+        written.write_text("\n".join(lines), encoding="utf-8")
+        return written if lines else None
 
     def _show_all(self) -> None:
         """Show the list as it is now."""

@@ -99,7 +99,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.locks = LockIntents(session, self.lock_panel, self.objects.chosen)
         self.time_machine = TimeMachine(session, self.keeper, self.moment_panel)
         self.study = Study(session, self.keeper, self.study_panel)
-        self.chores = Chores(session, self.keeper, panel, self.export_panel)
+        self.chores = Chores(session, self.keeper, self.study, panel, self.export_panel)
         self.guard = StrokeGuard(napari_viewer)
         self.navigator = Navigator(session)
         self.coach = Coach(session)
@@ -310,6 +310,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         else:
             self.progress_panel.clear()
             self.offers.withdraw("reset")
+            self.study.use_channels(image, panel.channels.chosen)
             began = self._try(
                 lambda: self.session.train(
                     image,

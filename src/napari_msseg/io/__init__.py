@@ -2,7 +2,7 @@
 
 from napari_msseg.io.atomic import atomic_path
 from napari_msseg.io.read import read_image, read_label_image, read_labels
-from napari_msseg.io.write import check_output, write_mask, write_probabilities
+from napari_msseg.io.write import check_output, write_image, write_mask, write_probabilities
 
 __all__ = [
     "atomic_path",
@@ -10,6 +10,7 @@ __all__ = [
     "read_image",
     "read_label_image",
     "read_labels",
+    "write_image",
     "write_mask",
     "write_probabilities",
 ]

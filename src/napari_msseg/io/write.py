@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from napari_msseg.errors import InputError
 from napari_msseg.io.atomic import atomic_path, check_target
-from napari_msseg.io.capabilities import lacking, require_type
+from napari_msseg.io.capabilities import TYPES, lacking, require_type
 from napari_msseg.io.dtypes import smallest_unsigned
 from napari_msseg.io.formats import MASKS, PROBABILITIES, Format, format_of
 from napari_msseg.io.geometry_file import geometry_path, remove_geometry, write_geometry
@@ -87,6 +87,30 @@ def write_mask(
             )
         classes = mask if mask.dtype.name in KEPT_TYPES else smallest_unsigned(mask)
         _write(path, found, like.like(classes, "T"))
+
+
+def write_image(path: str | os.PathLike[str], image: Volume) -> None:
+    """Write the pixels of an image, channels first, with its geometry.
+
+    Parameters
+    ----------
+    path : path
+        As of `write_probabilities`.
+    image : Volume
+        No time series. Numbers of a type that the format does not hold become float32.
+
+    Raises
+    ------
+    InputError
+        If it is a time series or the file cannot be written.
+    """
+    path = Path(path)
+    found = format_of(path, PROBABILITIES)
+    with naming(path):
+        pixels = image.channels_first()
+        if pixels.dtype.name not in TYPES[found]:
+            pixels = pixels.astype(np.float32)
+        _write(path, found, image.like(pixels if len(pixels) > 1 else pixels[0]))
 
 
 def write_probabilities(
