@@ -152,6 +152,54 @@ def test_folders_that_make_no_sense_are_refused(
     assert workers[0].of(KeepModel) == []
 
 
+MASKS = """
+import sys, pathlib, numpy, tifffile
+images, masks = map(pathlib.Path, (sys.argv[3], sys.argv[5]))
+masks.mkdir()
+for path in sorted(images.iterdir())[:{most}]:
+    pixels = tifffile.imread(path)
+    tifffile.imwrite(masks / path.name, (pixels > pixels.mean()).astype(numpy.uint8), ome=True)
+    print(path, file=sys.stderr, flush=True)
+sys.exit({code})
+"""
+"""Of other images, above their mean, in place of `predict`."""
+
+
+def test_the_other_open_images_get_a_prediction(
+    dock, viewer, workers, command, qtbot, add_image, warnings
+):
+    other = viewer.add_image(np.eye(20, dtype=np.float64), name="other")
+    viewer.add_image(np.zeros((2, 5, 20, 20)), name="film")
+    command(MASKS.format(most=9, code=0))
+    dock.study_panel.apply_button.click()
+    _keep(workers[0])
+    qtbot.waitUntil(lambda: "open images have" in _status(dock), timeout=10_000)
+    np.testing.assert_array_equal(viewer.layers["other prediction"].data, np.eye(20) > 0.05)
+    assert not viewer.layers["other prediction"].editable
+    assert dock.session.image is not other  # what is worked on stays
+    assert "film prediction" not in viewer.layers
+    assert warnings == []
+
+
+def test_of_open_images_those_that_could_be_done_are_shown(
+    dock, viewer, workers, command, qtbot, warnings
+):
+    for name in ("first", "second"):
+        viewer.add_image(np.eye(20), name=name)
+    command(MASKS.format(most=1, code=2))
+    dock.study_panel.apply_button.click()
+    _keep(workers[0])
+    qtbot.waitUntil(lambda: bool(warnings), timeout=10_000)
+    assert "first prediction" in viewer.layers
+    assert "second prediction" not in viewer.layers
+    assert warnings[-1].startswith("Not all could be done")
+
+
+def test_where_no_other_image_is_open_there_is_nothing_to_apply_to(dock, warnings):
+    dock.chores.apply_to_open()
+    assert "no other open image" in warnings[-1]
+
+
 def test_without_a_model_there_is_nothing_to_apply(viewer, make_dock, warnings, add_image, workers):
     add_image(viewer)
     dock = make_dock(viewer)

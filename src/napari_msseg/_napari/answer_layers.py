@@ -92,6 +92,17 @@ class AnswerLayers:
         self.written.emit()
         return True
 
+    def show_mask(self, image: Image, mask: npt.NDArray[np.uint8], classes: ClassTable) -> None:
+        """Show the mask of an image that is not worked on just now; what is locked of it stays."""
+        layer = self._predictions.get(image)
+        if layer is None or layer.data.shape != mask.shape:
+            layer = self._predictions[image] = layers.new_prediction(image, classes)
+            layers.insert_above(self._viewer, image, layer)
+        everything = tuple(slice(0, n) for n in mask.shape)
+        self._coverage.setdefault(layer, Coverage(mask.shape)).add((), everything)
+        layer.data[...] = self.locks.held(image, (), everything, mask)
+        layers.show(layer)
+
     def answered(self, frame: layers.Frame = ()) -> float:
         """Return for which share of the image, or of a frame of it, there has been an answer."""
         return 0.0 if self.prediction is None else self._coverage[self.prediction].share(frame)

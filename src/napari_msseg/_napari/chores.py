@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from napari.layers import Image
 from psygnal import Signal
 from qtpy.QtWidgets import QFileDialog
 
+from napari_msseg import io
 from napari_msseg._napari import layers
 from napari_msseg._napari.background import BackgroundCommand
 from napari_msseg._napari.keeper import Keeper
@@ -62,10 +65,12 @@ class Chores:
         self._folder = tempfile.TemporaryDirectory(prefix="napari-msseg-")
         self._images = self._done = 0
         self._errors: list[str] = []
+        self._pairs: list[tuple[Image, Path]] = []  # open images, and where their masks come
         self._outcome = ""
         self._places = self._interrupted = ("", "")
         buttons.apply_wanted.connect(self.apply)
         buttons.record_wanted.connect(self.record)
+        study.apply_wanted.connect(self.apply_to_open)
         buttons.cancel_wanted.connect(self.command.cancel)
         session.told.connect(self._model_kept)
 
@@ -107,6 +112,42 @@ class Chores:
         self._places = source, target
         self._waiting = model, lambda: self._begin(arguments, len(images), outcome)
         self._session.keep_model(model)
+
+    def apply_to_open(self) -> None:
+        """Segment the other open images with the model of now, and show their masks."""
+        image, folder = self._session.image, Path(self._folder.name) / "open"
+        if image is None or not self._session.has_model:
+            self.warned.emit(NO_MODEL)
+            return
+        images = self._study.open_images(image)
+        if not images:
+            self.warned.emit("There is no other open image, only films or none.")
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "images").mkdir(parents=True)
+        pairs: list[tuple[Image, Path]] = []
+        try:
+            for number, (other, volume) in enumerate(images):
+                io.write_image(folder / "images" / f"{number}.ome.tif", volume)
+                pairs.append((other, folder / "masks" / f"{number}.ome.tif"))
+            lessons = self._lessons(image)
+        except InputError as error:
+            self.warned.emit(str(error))
+            return
+        model = str(folder / "model.safetensors")
+        arguments = ["predict", model, str(folder / "images"), "-o", str(folder / "masks")]
+        self._pairs, outcome = pairs, f"{len(pairs)} open images have a prediction"
+        self._waiting = model, lambda: self._begin([*arguments, *lessons], len(pairs), outcome)
+        self._session.keep_model(model)
+
+    def _show_masks(self) -> None:
+        """Show the masks of open images that are there: of some, where not all could be done."""
+        pairs, self._pairs = self._pairs, []
+        for image, path in pairs:
+            if image in self._session.viewer.layers and path.is_file():
+                mask = np.asarray(io.read_labels(path)).astype(np.uint8)
+                if mask.shape == layers.spatial_shape(image):
+                    self._session.answers.show_mask(image, mask, self._session.classes)
 
     def _lessons(self, image: Image) -> list[str]:
         """Return the options that have masks know the strokes, not the network alone."""
@@ -175,6 +216,7 @@ class Chores:
 
     def _conclude(self, code: int) -> None:
         self._buttons.show_chore("")
+        self._show_masks()
         is_stopped = code in (INTERRUPTED, -1) and not self._errors
         self._interrupted = self._places if is_stopped else ("", "")
         if code == 0:

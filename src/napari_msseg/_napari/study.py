@@ -92,6 +92,7 @@ class Study:
     panel : StudyPanel
     """
 
+    apply_wanted = Signal()
     arrived = Signal(Member)  # its image is open, and is to be chosen
     said = Signal(str)
     warned = Signal(str)
@@ -112,6 +113,7 @@ class Study:
         panel.folder_wanted.connect(self._ask_for_folder)
         panel.next_wanted.connect(self.next)
         panel.save_wanted.connect(self._ask_and_save)
+        panel.apply_wanted.connect(self.apply_wanted.emit)
 
     # ------------------------------------------------------------------ membership
 
@@ -191,6 +193,14 @@ class Study:
                 self.add_folder(Path(folder))
             except InputError as error:
                 self.warned.emit(str(error))
+
+    def open_images(self, without: Image) -> list[tuple[Image, Volume]]:
+        """Return the open images, but for one and for films, and their pixels."""
+        return [
+            (member.image, self._reading(member)())
+            for member in self.members
+            if member.image not in (None, without) and member.image.ndim <= MOST_AXES
+        ]
 
     def _ask_and_save(self) -> None:
         folder = QFileDialog.getExistingDirectory(self._panel.window(), "Folder for the strokes")

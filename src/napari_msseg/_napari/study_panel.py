@@ -43,6 +43,7 @@ class StudyPanel(QGroupBox):  # type: ignore[misc]
     folder_wanted = Signal()
     next_wanted = Signal()
     save_wanted = Signal()
+    apply_wanted = Signal()
 
     def __init__(self) -> None:
         super().__init__("8 · Many images")
@@ -78,7 +79,11 @@ class StudyPanel(QGroupBox):  # type: ignore[misc]
             "A label image for every image that is painted on, for napari-msseg train --scribbles",
             self.save_wanted,
         )
-        grid.addWidget(self.next_button, 2, 0, 1, 2)
+        self.apply_button = push_button(
+            "Apply to open ones", "Segment the other open images with this model", self.apply_wanted
+        )
+        grid.addWidget(self.next_button, 2, 0)
+        grid.addWidget(self.apply_button, 2, 1)
         grid.addWidget(self.folder_button, 3, 0)
         grid.addWidget(self.save_button, 3, 1)
         self.show_images([], together=False)
@@ -97,7 +102,13 @@ class StudyPanel(QGroupBox):  # type: ignore[misc]
             if row.is_current:
                 self.list.scrollToItem(self.list.topLevelItem(number))
         many = len(rows) > 1
-        for part in (self.together, self.list, self.next_button, self.save_button):
+        for part in (
+            self.together,
+            self.list,
+            self.next_button,
+            self.save_button,
+            self.apply_button,
+        ):
             part.setVisible(many)
         height = self.list.sizeHintForRow(0) * (min(len(rows), MOST_ROWS) + 1) + 12
         self.list.setFixedHeight(max(height, self.list.header().sizeHint().height()))
