@@ -56,6 +56,13 @@ def test_several_channels_far_above_the_mean_are_told_apart():
     assert float(w[0, 0, 0, 0]) > 0.99
 
 
+@pytest.mark.parametrize("low", [-79.0, -87.5, -90.0, -1000.0])
+def test_where_all_channels_are_far_below_zero_the_weights_still_add_up_to_one(low):
+    x = torch.full((1, 4, 3, 3), low, dtype=torch.bfloat16)
+    w = centred_softmax(x.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(w.sum(dim=1), torch.ones(1, 3, 3, dtype=w.dtype))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("spread", [1.0, 1e3])
 def test_layout_and_dtype_are_kept(dtype, spread):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LARGEST_EXPONENT = 80.0
-"""e⁸⁰ fits float32 and bfloat16, and so does the sum of hundreds of them."""
+"""e⁸⁰ fits float32 and bfloat16, and so does the sum of hundreds of them; e⁻⁸⁰ is no subnormal."""
 
 
 def channel_sum(x: Tensor) -> Tensor:
@@ -49,18 +49,23 @@ class CentredSoftmax(torch.autograd.Function):
 def centred_softmax(x: Tensor) -> Tensor:
     """Return the softmax over channels of x (B, C, [Z,] Y, X), in its dtype and layout.
 
-    `x` must be about centred, as where the mean over channels is 0: some channel of every pixel
-    is then not far below 0. Where a value is too large to exponentiate, torch's own softmax
-    takes over.
+    `x` should be about centred, as where the mean over channels is 0. Where a value is too large
+    to exponentiate, or so small that a pixel might have nothing else, torch's own softmax takes
+    over.
     """
     with torch.autocast(x.device.type, enabled=False):
-        if x.device.type == "cpu" and float(x.detach().amax()) <= LARGEST_EXPONENT:
+        if x.device.type == "cpu" and _can_be_exponentiated(x.detach()):
             w: Tensor = CentredSoftmax.apply(x)  # type: ignore[no-untyped-call]
             return w
         layout = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
         if not x.is_contiguous(memory_format=layout):
             layout = torch.contiguous_format
         return x.softmax(dim=1).contiguous(memory_format=layout)
+
+
+def _can_be_exponentiated(x: Tensor) -> bool:
+    # two passes: torch.aminmax takes twice as long in bfloat16
+    return float(x.amax()) <= LARGEST_EXPONENT and float(x.amin()) >= -LARGEST_EXPONENT
 
 
 def channel_affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

@@ -102,13 +102,8 @@ class StudyPanel(QGroupBox):  # type: ignore[misc]
             if row.is_current:
                 self.list.scrollToItem(self.list.topLevelItem(number))
         many = len(rows) > 1
-        for part in (
-            self.together,
-            self.list,
-            self.next_button,
-            self.save_button,
-            self.apply_button,
-        ):
+        buttons = self.next_button, self.save_button, self.apply_button
+        for part in (self.together, self.list, *buttons):
             part.setVisible(many)
         height = self.list.sizeHintForRow(0) * (min(len(rows), MOST_ROWS) + 1) + 12
         self.list.setFixedHeight(max(height, self.list.header().sizeHint().height()))
