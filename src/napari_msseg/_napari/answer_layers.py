@@ -59,6 +59,8 @@ class AnswerLayers:
         self.prediction: Labels | None = None
         self.generation = -1
         """Of the strokes that the newest answer knows; -1: there is none yet."""
+        self.version = 0
+        """Another one after every change of the prediction."""
         self._coverage: WeakKeyDictionary[Labels, Coverage] = WeakKeyDictionary()
         self._colours: WeakKeyDictionary[Labels, Any] = WeakKeyDictionary()
 
@@ -85,10 +87,12 @@ class AnswerLayers:
         if self.prediction is None or tile.generation < self.generation:
             return False
         self.generation = tile.generation
-        self._coverage[self.prediction].add(self.frame, tile.region)
+        is_news = self._coverage[self.prediction].add(self.frame, tile.region)
         held = self.locks.held(self.image, self.frame, tile.region, tile.classes)
         if layers.write_tile(self.prediction, replace(tile, classes=held), self.frame):
+            is_news = True
             self._repaint.soon(self.prediction)
+        self.version += is_news
         self.written.emit()
         return True
 
@@ -132,6 +136,7 @@ class AnswerLayers:
         where = self.prediction.data == class_
         if where.any():
             self.prediction.data[where] = BACKGROUND
+            self.version += 1
             layers.show(self.prediction)
             self.written.emit()
 
@@ -147,6 +152,7 @@ class AnswerLayers:
         there = self.prediction
         if there is None or there is not shown.layer or shown.classes.shape != there.data.shape:
             return
+        self.version += 1
         self._coverage[there] = shown.coverage
         self.generation = shown.generation
         there.data[...] = shown.classes
@@ -158,6 +164,7 @@ class AnswerLayers:
         """Empty the prediction and the maps of the image."""
         self.generation = -1
         if self.prediction is not None:
+            self.version += 1
             self._coverage[self.prediction].clear()
             self.prediction.data[...] = 0
             self._hold_locked()
