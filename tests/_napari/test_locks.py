@@ -313,3 +313,22 @@ def test_a_view_that_is_rolled_locks_nothing(
     dock.lock_panel.slice_button.click()
     assert "roll the view back" in dock.progress_panel.status.text()
     assert _locked(dock) is None
+
+
+def test_a_stroke_of_the_class_that_is_locked_there_is_told_as_a_stroke(
+    dock, viewer, workers, quiet, paint
+):
+    """Although neither pixels nor classes differ from what was told before."""
+    _press_l(dock, viewer, 21, 21)
+    quiet()
+    paint(dock.layer_panel.chosen_scribbles(), 2, row=22)
+    dock.layer_panel.chosen_scribbles().data[:, 26:] = 0
+    quiet()
+    before = workers[0].of(SubmitScribbles)[-1]
+    where = np.flatnonzero(_locked(dock))[:3]
+    scribbles = dock.layer_panel.chosen_scribbles()
+    scribbles.data_setitem(np.unravel_index(where, MASK.shape), 2)
+    quiet()
+    sent = workers[0].of(SubmitScribbles)[-1]
+    np.testing.assert_array_equal(sent.indices, before.indices)
+    assert not sent.locked[np.isin(sent.indices, where)].any()
