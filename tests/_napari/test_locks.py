@@ -14,7 +14,7 @@ from napari_msseg.commands import SubmitScribbles
 from napari_msseg.engine.client import WorkerClient
 from napari_msseg.events import SessionState, SpotsFound
 from napari_msseg.saved_session import fingerprint, read_session
-from napari_msseg.scribbles import MOST_LOCKED
+from napari_msseg.scribbles import MOST_LOCKED, ScribbleSnapshot
 
 MASK = np.zeros((32, 40), np.uint8)
 MASK[2:6, 2:6] = MASK[20:25, 20:25] = 1
@@ -332,3 +332,15 @@ def test_a_stroke_of_the_class_that_is_locked_there_is_told_as_a_stroke(
     sent = workers[0].of(SubmitScribbles)[-1]
     np.testing.assert_array_equal(sent.indices, before.indices)
     assert not sent.locked[np.isin(sent.indices, where)].any()
+
+
+def test_what_is_locked_anew_on_an_image_that_was_trained_on_before_is_shown_at_once(
+    dock, viewer, workers, add_image, add_scribbles
+):
+    """A session that is opened brings locks along, whatever is trained on meanwhile."""
+    image, shown = dock.session.image, dock.session.prediction
+    other = add_image(viewer, (20, 24), name="other")
+    dock.session.train(other, add_scribbles(viewer, other))
+    kept = ScribbleSnapshot.from_labels(np.full(MASK.shape, 2, np.uint8))
+    dock.session.answers.locks.restore(image, kept, dock.session.classes)
+    assert (shown.data == 1).all()

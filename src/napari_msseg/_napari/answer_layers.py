@@ -79,7 +79,7 @@ class AnswerLayers:
         self.prediction = layers.new_prediction(image, classes)
         self._predictions[image] = self.prediction
         self._coverage[self.prediction] = Coverage(layers.spatial_shape(image))
-        self._hold_locked()
+        self._hold_locked(self.image, self.prediction)
         layers.insert_above(self._viewer, image, self.prediction)
 
     def write(self, tile: PredictionReady) -> bool:
@@ -156,7 +156,7 @@ class AnswerLayers:
         self._coverage[there] = shown.coverage
         self.generation = shown.generation
         there.data[...] = shown.classes
-        self._hold_locked()
+        self._hold_locked(self.image, there)
         layers.show(there)
         self.written.emit()
 
@@ -167,7 +167,7 @@ class AnswerLayers:
             self.version += 1
             self._coverage[self.prediction].clear()
             self.prediction.data[...] = 0
-            self._hold_locked()
+            self._hold_locked(self.image, self.prediction)
             layers.show(self.prediction)
         if self.image is not None:
             for layer in self.maps.clear(self.image):
@@ -175,16 +175,18 @@ class AnswerLayers:
         self.written.emit()
 
     def _show_locked(self, image: Image) -> None:
-        if image is self.image and self.prediction is not None:
-            self._hold_locked()
-            self._repaint.soon(self.prediction)
+        prediction = self._predictions.get(image)  # perhaps of an image trained on before
+        if prediction is not None:
+            self._hold_locked(image, prediction)
+            self._repaint.soon(prediction)
+        if image is self.image and prediction is not None:
             self.written.emit()
 
-    def _hold_locked(self) -> None:
+    def _hold_locked(self, image: Image | None, prediction: Labels) -> None:
         """Show what is locked in a prediction that knows nothing of it yet."""
-        locked = self.locks.of(self.image)
-        if locked is not None and self.prediction is not None:
-            np.copyto(self.prediction.data, locked - 1, where=locked > 0)
+        locked = self.locks.of(image)
+        if locked is not None and locked.shape == prediction.data.shape:
+            np.copyto(prediction.data, locked - 1, where=locked > 0)
 
     def forget(self, layer: Layer) -> list[MapKey]:
         """Let go of a layer that was removed; return the maps that are no longer wanted."""
