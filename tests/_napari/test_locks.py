@@ -344,3 +344,16 @@ def test_what_is_locked_anew_on_an_image_that_was_trained_on_before_is_shown_at_
     kept = ScribbleSnapshot.from_labels(np.full(MASK.shape, 2, np.uint8))
     dock.session.answers.locks.restore(image, kept, dock.session.classes)
     assert (shown.data == 1).all()
+
+
+def test_an_image_of_the_same_name_does_not_get_the_locks_of_one_that_was_removed(
+    dock, viewer, make_dock
+):
+    """Not even in a dock that is opened again, for which both layers are new."""
+    dock.lock_panel.slice_button.click()
+    viewer.layers.remove(dock.session.image)
+    other = viewer.add_image(np.ones(MASK.shape), name="cells")
+    assert other.name == "cells"
+    again = make_dock(viewer)
+    assert again.layer_panel.chosen_image() is other
+    assert again.session.answers.locks.of(other) is None
