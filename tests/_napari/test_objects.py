@@ -295,3 +295,45 @@ def test_the_object_that_was_chosen_is_known_to_who_wants_to_lock_it(dock):
     assert class_ == 1
     assert where.sum() == 25
     dock.objects.table.close()
+
+
+@pytest.fixture
+def film(finders, viewer, make_dock, warnings, add_image, add_scribbles, workers):
+    """A dock in which objects of the first frame of a film are counted."""
+    image = add_image(viewer, (2, 32, 40), name="film", axis_labels=("t", "y", "x"))
+    scribbles = add_scribbles(viewer, image)
+    scribbles.data[0] = scribbles.data[1]
+    dock = make_dock(viewer)
+    viewer.dims.set_current_step(0, 0)
+    dock.train()
+    workers[0].tile(MASK)
+    dock.object_panel.objects.setChecked(True)
+    _let_it_look(dock)
+    return dock
+
+
+def test_a_table_is_that_of_its_frame(film, viewer, workers):
+    assert len(film.objects.found) == 2
+    viewer.dims.set_current_step(0, 1)
+    film.train()
+    assert film.objects.found is None
+    workers[0].tile(MASK[::-1])
+    _let_it_look(film)
+    assert len(film.objects.found) == 2
+
+
+def test_objects_of_another_frame_that_come_late_are_not_those_of_this_one(
+    film, viewer, workers, finders
+):
+    finders.answers_at_once = False
+    workers[0].tile(MASK * 0)
+    _let_it_look(film)
+    viewer.dims.set_current_step(0, 1)
+    film.train()
+    finders.answers_at_once = True
+    finders.answer()
+    QApplication.processEvents()
+    assert film.objects.found is None
+    workers[0].tile(MASK)
+    _let_it_look(film)
+    assert len(film.objects.found) == 2

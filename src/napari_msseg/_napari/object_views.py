@@ -45,6 +45,7 @@ class ObjectViews:
         self._selected = 0
         self._name = ""
         self._image: Any = lambda: None  # a weak reference
+        self._frame: layers.Frame = ()
         session.state_changed.connect(self._follow)
         panel.toggled_objects.connect(self._toggle)
         panel.changed.connect(self.layers.configure)
@@ -101,10 +102,11 @@ class ObjectViews:
             self.table.show_objects(table)
 
     def _follow(self, *_: Any) -> None:
-        """Let go of the objects of another image."""
-        image = self._session.image
-        if image is not self._image():
+        """Let go of the objects of another image, or of another frame."""
+        image, frame = self._session.image, self._session.frame
+        if image is not self._image() or frame != self._frame:
             self._image = (lambda: None) if image is None else ref(image)
+            self._frame = frame
             self.found, self._selected = None, 0
             self._panel.show_count(None)
 
