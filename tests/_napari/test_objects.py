@@ -337,3 +337,24 @@ def test_objects_of_another_frame_that_come_late_are_not_those_of_this_one(
     workers[0].tile(MASK)
     _let_it_look(film)
     assert len(film.objects.found) == 2
+
+
+def test_a_class_that_gets_another_name_has_it_in_the_table_too(dock):
+    dock.object_panel.table_button.click()
+    dock.classes.rename(1, "Axon")
+    assert dock.objects.found.columns["class_name"].tolist() == ["Axon", "Axon"]
+    model = dock.objects.table.model
+    assert model.data(model.index(0, 1)) == "Axon"
+    dock.objects.table.close()
+
+
+def test_an_object_of_a_class_that_was_removed_meanwhile_is_not_to_be_locked(dock, workers):
+    """Else the class came back with it."""
+    dock.classes.add()
+    workers[0].tile(MASK * 2)
+    _let_it_look(dock)
+    dock.objects._select(1)
+    assert dock.objects.chosen() is not None
+    dock.classes.remove(2)
+    assert dock.objects.chosen() is None
+    dock.objects.table.close()
