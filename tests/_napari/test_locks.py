@@ -357,3 +357,20 @@ def test_an_image_of_the_same_name_does_not_get_the_locks_of_one_that_was_remove
     again = make_dock(viewer)
     assert again.layer_panel.chosen_image() is other
     assert again.session.answers.locks.of(other) is None
+
+
+def test_a_class_that_is_removed_is_locked_no_longer_on_an_image_that_is_not_trained_on(
+    dock, viewer, workers, add_image, add_scribbles
+):
+    """It is the table of the strokes in hand that changes."""
+    image, scribbles = dock.session.image, dock.session.scribbles
+    dock.classes.add()
+    workers[0].tile(np.where(MASK, 2, 0))
+    _press_l(dock, viewer, 3, 3)
+    other = add_image(viewer, (20, 24), name="other")
+    dock.session.train(other, add_scribbles(viewer, other))
+    dock.choose_image(image)
+    dock.layer_panel.choose(dock.layer_panel.scribbles, scribbles)
+    dock._use_chosen_scribbles()
+    dock.classes.remove(2)
+    assert not dock.session.answers.locks.of(image).any()

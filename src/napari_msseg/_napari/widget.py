@@ -99,7 +99,9 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.guard = StrokeGuard(napari_viewer)
         self.navigator = Navigator(session)
         self.coach = Coach(session)
-        self.classes = ClassIntents(session, panel.classes, panel.chosen_scribbles)
+        self.classes = ClassIntents(
+            session, panel.classes, panel.chosen_scribbles, panel.chosen_image
+        )
         self.keys = Keys(
             napari_viewer,
             self.classes.choose_place,
