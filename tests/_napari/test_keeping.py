@@ -392,3 +392,11 @@ def test_of_two_layers_what_is_left_is_kept_above_what_was_removed(
     viewer.layers.remove(above)
     np.testing.assert_array_equal(_kept(dock).scribbles.labels(), expected)
     assert (expected[20] > 0).any()
+
+
+def test_strokes_are_offered_beside_somebodys_objects_by_the_hundred(dock, make_dock, add_image):
+    """Which are no scribbles, although they are chosen: no other layer is there."""
+    again = ViewerModel()
+    add_image(again)
+    again.add_labels(np.arange(32 * 40).reshape(32, 40))
+    assert "were kept" in make_dock(again).offers.current.text

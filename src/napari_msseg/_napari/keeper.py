@@ -273,6 +273,14 @@ class Keeper:
             if owner() is image and self._kept.pop(scribbles, None) is not None:
                 self.keep(scribbles)
 
+    def _has(self, scribbles: Labels, image: Image, saved: SavedSession) -> bool:
+        """Whether strokes and locks that were kept are there already."""
+        try:
+            here = layers.take_snapshot(scribbles, image, 0)
+        except InputError:
+            return False  # somebody's objects, perhaps
+        return here.same_strokes(saved.scribbles) and self._has_locks_of(image, saved)
+
     def _has_locks_of(self, image: Image, saved: SavedSession) -> bool:
         locked = self._locked(image)
         if locked is None or saved.locked is None:
@@ -285,9 +293,7 @@ class Keeper:
             return
         reference = self._asked[image]
         scribbles = None if reference is None else reference()
-        if scribbles is not None and layers.fits(scribbles, image):
-            here = layers.take_snapshot(scribbles, image, 0)
-            if here.same_strokes(saved.scribbles) and self._has_locks_of(image, saved):
-                return
+        if scribbles is not None and self._has(scribbles, image, saved):
+            return
         self._unclaimed[image] = True
         self.found.emit(image, saved)
