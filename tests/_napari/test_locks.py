@@ -374,3 +374,18 @@ def test_a_class_that_is_removed_is_locked_no_longer_on_an_image_that_is_not_tra
     dock._use_chosen_scribbles()
     dock.classes.remove(2)
     assert not dock.session.answers.locks.of(image).any()
+
+
+def test_a_volume_that_is_seen_from_outside_is_locked_without_a_warning_of_napari(
+    viewer, make_dock, warnings, add_image, add_scribbles, workers
+):
+    """Warnings are errors here; of napari's, each becomes a notification."""
+    add_scribbles(viewer, add_image(viewer, (4, 32, 40)))
+    dock = make_dock(viewer)
+    dock.train()
+    workers[0].tile(np.stack([MASK] * 4))
+    viewer.dims.ndisplay = 3
+    dock.lock_panel.slice_button.click()
+    viewer.dims.ndisplay = 2
+    viewer.dims.ndisplay = 3
+    assert _locked(dock).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -48,6 +49,8 @@ class Locks:
         self._samples: WeakKeyDictionary[Image, dict[layers.Frame, ScribbleSnapshot]]
         self._samples = WeakKeyDictionary()
         self._kept: WeakKeyDictionary[Image, ScribbleSnapshot] = WeakKeyDictionary()
+        # in 3D they are filled, which nobody needs to be told of at every turn of a view
+        warnings.filterwarnings("ignore", "Contours are not displayed", UserWarning)
 
     def of(self, image: Image | None) -> npt.NDArray[np.uint8] | None:
         """Return class + 1 where an image is locked, 0 elsewhere; None: nowhere."""
