@@ -28,14 +28,22 @@ class Coverage:
         cells = (math.ceil(n / side) for n, side in zip(shape, self._sides, strict=True))
         self.cells = np.zeros(tuple(cells), bool)
 
-    def add(self, frame: tuple[int, ...], region: Region) -> None:
-        """Note an answer for a part of a frame; of cells that it has a share of, nothing."""
+    def add(self, frame: tuple[int, ...], region: Region) -> bool:
+        """Note an answer for a part of a frame; of cells that it has a share of, nothing.
+
+        Returns
+        -------
+        bool
+            Whether that is the first answer for some of it.
+        """
         here = (*(slice(i, i + 1) for i in frame), *region)
         inner = tuple(
             slice(math.ceil(s.start / side), math.ceil(n / side) if s.stop >= n else s.stop // side)
             for s, side, n in zip(here, self._sides, self._shape, strict=True)
         )
+        is_news = not self.cells[inner].all()
         self.cells[inner] = True
+        return is_news
 
     def clear(self) -> None:
         """Forget all of it."""

@@ -161,12 +161,17 @@ class ScribbleSnapshot:
         )
 
     def same_strokes(self, other: ScribbleSnapshot) -> bool:
-        """Whether both hold the same pixels, whatever their generation."""
+        """Whether both hold the same pixels, painted or locked, whatever their generation."""
         return (
             self.shape == other.shape
             and np.array_equal(self.indices, other.indices)
             and np.array_equal(self.classes, other.classes)
+            and np.array_equal(self._locked_indices, other._locked_indices)
         )
+
+    @property
+    def _locked_indices(self) -> npt.NDArray[np.int64]:
+        return self.indices[:0] if self.locked is None else self.indices[self.locked]
 
     def dense(self) -> npt.NDArray[np.int16]:
         """Return the class of every pixel, `IGNORED_CLASS` where nobody painted."""

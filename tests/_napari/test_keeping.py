@@ -376,3 +376,27 @@ def test_after_a_reset_train_begins_from_nothing_and_nothing_is_offered(dock, qt
     _click(qtbot, dock.train_panel.train_button)
     assert dock.offers.current is None
     assert (workers[0].start.keep_model, workers[0].start.model_path) == (False, "")
+
+
+def test_of_two_layers_what_is_left_is_kept_above_what_was_removed(
+    dock, viewer, add_scribbles, paint
+):
+    """Else strokes that are seen came back as those that were painted over them elsewhere."""
+    below = dock.layer_panel.chosen_scribbles()
+    above = add_scribbles(viewer, dock.layer_panel.chosen_image(), ())
+    dock.layer_panel.choose(dock.layer_panel.scribbles, above)
+    dock._use_chosen_scribbles()
+    paint(above, 2, row=14)
+    paint(above, 2, row=20)
+    expected = np.where(below.data > 0, below.data, above.data)
+    viewer.layers.remove(above)
+    np.testing.assert_array_equal(_kept(dock).scribbles.labels(), expected)
+    assert (expected[20] > 0).any()
+
+
+def test_strokes_are_offered_beside_somebodys_objects_by_the_hundred(dock, make_dock, add_image):
+    """Which are no scribbles, although they are chosen: no other layer is there."""
+    again = ViewerModel()
+    add_image(again)
+    again.add_labels(np.arange(32 * 40).reshape(32, 40))
+    assert "were kept" in make_dock(again).offers.current.text

@@ -14,7 +14,7 @@ from napari_msseg.commands import SubmitScribbles
 from napari_msseg.engine.client import WorkerClient
 from napari_msseg.events import SessionState, SpotsFound
 from napari_msseg.saved_session import fingerprint, read_session
-from napari_msseg.scribbles import MOST_LOCKED
+from napari_msseg.scribbles import MOST_LOCKED, ScribbleSnapshot
 
 MASK = np.zeros((32, 40), np.uint8)
 MASK[2:6, 2:6] = MASK[20:25, 20:25] = 1
@@ -313,3 +313,79 @@ def test_a_view_that_is_rolled_locks_nothing(
     dock.lock_panel.slice_button.click()
     assert "roll the view back" in dock.progress_panel.status.text()
     assert _locked(dock) is None
+
+
+def test_a_stroke_of_the_class_that_is_locked_there_is_told_as_a_stroke(
+    dock, viewer, workers, quiet, paint
+):
+    """Although neither pixels nor classes differ from what was told before."""
+    _press_l(dock, viewer, 21, 21)
+    quiet()
+    paint(dock.layer_panel.chosen_scribbles(), 2, row=22)
+    dock.layer_panel.chosen_scribbles().data[:, 26:] = 0
+    quiet()
+    before = workers[0].of(SubmitScribbles)[-1]
+    where = np.flatnonzero(_locked(dock))[:3]
+    scribbles = dock.layer_panel.chosen_scribbles()
+    scribbles.data_setitem(np.unravel_index(where, MASK.shape), 2)
+    quiet()
+    sent = workers[0].of(SubmitScribbles)[-1]
+    np.testing.assert_array_equal(sent.indices, before.indices)
+    assert not sent.locked[np.isin(sent.indices, where)].any()
+
+
+def test_what_is_locked_anew_on_an_image_that_was_trained_on_before_is_shown_at_once(
+    dock, viewer, workers, add_image, add_scribbles
+):
+    """A session that is opened brings locks along, whatever is trained on meanwhile."""
+    image, shown = dock.session.image, dock.session.prediction
+    other = add_image(viewer, (20, 24), name="other")
+    dock.session.train(other, add_scribbles(viewer, other))
+    kept = ScribbleSnapshot.from_labels(np.full(MASK.shape, 2, np.uint8))
+    dock.session.answers.locks.restore(image, kept, dock.session.classes)
+    assert (shown.data == 1).all()
+
+
+def test_an_image_of_the_same_name_does_not_get_the_locks_of_one_that_was_removed(
+    dock, viewer, make_dock
+):
+    """Not even in a dock that is opened again, for which both layers are new."""
+    dock.lock_panel.slice_button.click()
+    viewer.layers.remove(dock.session.image)
+    other = viewer.add_image(np.ones(MASK.shape), name="cells")
+    assert other.name == "cells"
+    again = make_dock(viewer)
+    assert again.layer_panel.chosen_image() is other
+    assert again.session.answers.locks.of(other) is None
+
+
+def test_a_class_that_is_removed_is_locked_no_longer_on_an_image_that_is_not_trained_on(
+    dock, viewer, workers, add_image, add_scribbles
+):
+    """It is the table of the strokes in hand that changes."""
+    image, scribbles = dock.session.image, dock.session.scribbles
+    dock.classes.add()
+    workers[0].tile(np.where(MASK, 2, 0))
+    _press_l(dock, viewer, 3, 3)
+    other = add_image(viewer, (20, 24), name="other")
+    dock.session.train(other, add_scribbles(viewer, other))
+    dock.choose_image(image)
+    dock.layer_panel.choose(dock.layer_panel.scribbles, scribbles)
+    dock._use_chosen_scribbles()
+    dock.classes.remove(2)
+    assert not dock.session.answers.locks.of(image).any()
+
+
+def test_a_volume_that_is_seen_from_outside_is_locked_without_a_warning_of_napari(
+    viewer, make_dock, warnings, add_image, add_scribbles, workers
+):
+    """Warnings are errors here; of napari's, each becomes a notification."""
+    add_scribbles(viewer, add_image(viewer, (4, 32, 40)))
+    dock = make_dock(viewer)
+    dock.train()
+    workers[0].tile(np.stack([MASK] * 4))
+    viewer.dims.ndisplay = 3
+    dock.lock_panel.slice_button.click()
+    viewer.dims.ndisplay = 2
+    viewer.dims.ndisplay = 3
+    assert _locked(dock).all()

@@ -295,3 +295,66 @@ def test_the_object_that_was_chosen_is_known_to_who_wants_to_lock_it(dock):
     assert class_ == 1
     assert where.sum() == 25
     dock.objects.table.close()
+
+
+@pytest.fixture
+def film(finders, viewer, make_dock, warnings, add_image, add_scribbles, workers):
+    """A dock in which objects of the first frame of a film are counted."""
+    image = add_image(viewer, (2, 32, 40), name="film", axis_labels=("t", "y", "x"))
+    scribbles = add_scribbles(viewer, image)
+    scribbles.data[0] = scribbles.data[1]
+    dock = make_dock(viewer)
+    viewer.dims.set_current_step(0, 0)
+    dock.train()
+    workers[0].tile(MASK)
+    dock.object_panel.objects.setChecked(True)
+    _let_it_look(dock)
+    return dock
+
+
+def test_a_table_is_that_of_its_frame(film, viewer, workers):
+    assert len(film.objects.found) == 2
+    viewer.dims.set_current_step(0, 1)
+    film.train()
+    assert film.objects.found is None
+    workers[0].tile(MASK[::-1])
+    _let_it_look(film)
+    assert len(film.objects.found) == 2
+
+
+def test_objects_of_another_frame_that_come_late_are_not_those_of_this_one(
+    film, viewer, workers, finders
+):
+    finders.answers_at_once = False
+    workers[0].tile(MASK * 0)
+    _let_it_look(film)
+    viewer.dims.set_current_step(0, 1)
+    film.train()
+    finders.answers_at_once = True
+    finders.answer()
+    QApplication.processEvents()
+    assert film.objects.found is None
+    workers[0].tile(MASK)
+    _let_it_look(film)
+    assert len(film.objects.found) == 2
+
+
+def test_a_class_that_gets_another_name_has_it_in_the_table_too(dock):
+    dock.object_panel.table_button.click()
+    dock.classes.rename(1, "Axon")
+    assert dock.objects.found.columns["class_name"].tolist() == ["Axon", "Axon"]
+    model = dock.objects.table.model
+    assert model.data(model.index(0, 1)) == "Axon"
+    dock.objects.table.close()
+
+
+def test_an_object_of_a_class_that_was_removed_meanwhile_is_not_to_be_locked(dock, workers):
+    """Else the class came back with it."""
+    dock.classes.add()
+    workers[0].tile(MASK * 2)
+    _let_it_look(dock)
+    dock.objects._select(1)
+    assert dock.objects.chosen() is not None
+    dock.classes.remove(2)
+    assert dock.objects.chosen() is None
+    dock.objects.table.close()

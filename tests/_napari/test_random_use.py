@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 )
 from napari.components import ViewerModel
 from napari.layers import Labels
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QColorDialog, QFileDialog
 
@@ -36,10 +37,13 @@ from napari_msseg._napari import file_dialogs as dialogs_module
 from napari_msseg._napari import keeper as keeper_module
 from napari_msseg._napari import layers
 from napari_msseg._napari import loan as loan_module
+from napari_msseg._napari import object_layers as object_module
 from napari_msseg._napari import repaint as repaint_module
 from napari_msseg._napari import strokes as strokes_module
+from napari_msseg._napari import time_machine as time_module
 from napari_msseg._napari import view_watch as view_module
 from napari_msseg._napari.class_panel import CLASS, NAME
+from napari_msseg._napari.time_machine import TimeMachine
 from napari_msseg._napari.widget import ScribbleWidget
 from napari_msseg.autosave import VARIABLE, Autosave
 from napari_msseg.commands import (
@@ -63,7 +67,12 @@ from napari_msseg.events import (
     StateChanged,
     StepDone,
 )
-from napari_msseg.scribbles import ScribbleSnapshot
+from napari_msseg.moments import Moment
+from napari_msseg.objects.finding import find_objects
+from napari_msseg.objects.messages import ObjectsFailed
+from napari_msseg.objects.process import ObjectFinder
+from napari_msseg.scribbles import MOST_LOCKED, ScribbleSnapshot
+from napari_msseg.wire import Codec
 
 MINUTES = float(os.environ.get("NAPARI_MSSEG_LONG") or 0)
 WALKS, STEPS = (100, 60) if MINUTES else (60, 40)
@@ -106,7 +115,39 @@ class Later:
         self.waiting: list[Any] = []
 
     def Thread(self, target: Any, **_: Any) -> SimpleNamespace:
-        return SimpleNamespace(start=lambda: self.waiting.append(target))
+        return SimpleNamespace(
+            start=lambda: self.waiting.append(target), join=lambda: self._finish(target)
+        )
+
+    def _finish(self, target: Any) -> None:
+        if target in self.waiting:
+            self.waiting.remove(target)
+            target()
+
+
+class Finder:
+    """Takes the place of the process that finds objects; it answers when a rule says so."""
+
+    def __init__(self, on_message: Any, on_exit: Any, *_: Any) -> None:
+        self.on_message, self.on_exit = on_message, on_exit
+        self.is_closed = False
+        self.waiting: list[Any] = []
+        self._finder = ObjectFinder()
+
+    def send(self, asked: Any) -> None:
+        Codec.encode(asked)  # it must be possible to send it
+        self.waiting.append(asked)
+
+    def answer(self, fails: bool) -> None:
+        asked = self.waiting.pop(0)
+        found = self._finder.answer(asked)
+        self.on_message(ObjectsFailed(number=asked.number, message="no room") if fails else found)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+RESTORE = TimeMachine._restore
 
 
 class RandomUse(RuleBasedStateMachine):
@@ -123,12 +164,22 @@ class RandomUse(RuleBasedStateMachine):
         self.later.waiting.clear()
         self.workers: list[Any] = stage.workers
         self.workers.clear()
+        self.finders: list[Finder] = stage.finders
+        self.finders.clear()
+
+        def restore(machine: TimeMachine, moment: Moment) -> None:
+            self._travel(machine, moment)
+
+        stage.patch.setattr(TimeMachine, "_restore", restore)
         self.viewer = ViewerModel()
         self.dock = ScribbleWidget(self.viewer)
         self.over: set[int] = set()
         self.answered: list[Any] = []
         self.files: list[Path] = []
         self.painted: list[tuple[Any, Any]] = []
+        self.locked: list[tuple[Any, Any]] = []
+        self.learned = 0
+        self.travels = 0
 
     # ------------------------------------------------------------------ what there is
 
@@ -143,6 +194,10 @@ class RandomUse(RuleBasedStateMachine):
     @property
     def chosen(self) -> Any:
         return self.panel.chosen_scribbles()
+
+    @property
+    def locks(self) -> Any:
+        return self.session.answers.locks
 
     @property
     def in_hand(self) -> Any:
@@ -174,14 +229,19 @@ class RandomUse(RuleBasedStateMachine):
 
     # -------------------------------------------------------------------------- images
 
-    @initialize(kind=st.sampled_from(list(SHAPES)), trains=st.booleans())
-    def begin(self, kind: str, trains: bool) -> None:
+    @initialize(kind=st.sampled_from(list(SHAPES)), trains=st.booleans(), is_answered=st.booleans())
+    def begin(self, kind: str, trains: bool, is_answered: bool) -> None:
         self.add_image(kind, 0)
         self.dock.new_scribbles()
         for place in (0, 1):
             self.stroke(0, place, place, 3, 1)
-        if trains:
+        if trains or is_answered:
             self.dock.train()
+        if is_answered and self.session.is_running:
+            while self.later.waiting:
+                self.the_disk_answers(0)
+            self.all_is_answered(0, 0)
+            self.remember_this_moment(is_quick=True)
 
     @rule(kind=st.sampled_from(list(SHAPES)), seed=st.integers(0, 2))
     def add_image(self, kind: str, seed: int) -> None:
@@ -213,8 +273,11 @@ class RandomUse(RuleBasedStateMachine):
     @precondition(has_layers)
     @rule(n=some)
     def remove_a_layer(self, n: int) -> None:
-        self.viewer.layers.remove(pick(self.viewer.layers, n))
+        layer = pick(self.viewer.layers, n)
+        self.viewer.layers.remove(layer)
         self.settle()
+        if layers.role_of(layer) == "locks":
+            self._note_locks()
 
     @precondition(has_layers)
     @rule(n=some, name=st.sampled_from(["cells", "image", "", "notes"]))
@@ -327,6 +390,14 @@ class RandomUse(RuleBasedStateMachine):
         self.painted = [p for p in self.painted if p[0] is not layer]
         self.painted.append((layer, np.array(layer.data)))
 
+    def _note_locks(self) -> None:
+        """Remember what is locked: nobody but who locks and unlocks changes it."""
+        self.locked = [(image, self._locked(image)) for image in self.images]
+
+    def _locked(self, image: Any) -> Any:
+        locked = self.locks.of(image)
+        return np.zeros(layers.spatial_shape(image), np.uint8) if locked is None else locked.copy()
+
     # ------------------------------------------------------------------------- classes
 
     @rule()
@@ -346,6 +417,14 @@ class RandomUse(RuleBasedStateMachine):
                 expected = np.where(before == class_ + 1, 0, before)
                 np.testing.assert_array_equal(layer.data, expected)
                 self._note(layer)
+        before = self.locked
+        self._note_locks()
+        for image, now in self.locked:
+            then = next((a for one, a in before if one is image), np.zeros_like(now))
+            assert (now == np.where(now == then, then, 0)).all()
+            assert (then[now != then] == class_ + 1).all()
+            if image in (self.session.image, self.panel.chosen_image()):
+                assert not (now == class_ + 1).any()
 
     @rule(up=st.booleans())
     def move_the_class_in_hand(self, up: bool) -> None:
@@ -463,6 +542,26 @@ class RandomUse(RuleBasedStateMachine):
         )
 
     @precondition(has_begun)
+    @rule(n=st.integers(0, 9), seed=some)
+    def all_is_answered(self, n: int, seed: int) -> None:
+        """In patches: what there is to lock, and to count."""
+        painted = np.asarray([c.class_ for c in self.session.classes], np.uint8)
+
+        def patches(start: StartSession) -> Any:
+            where = np.indices(_spatial(start)) // 6
+            return painted[(where.sum(0) + seed) * (seed + 1) % len(painted)]
+
+        self._speak(
+            PredictionReady,
+            n,
+            start=lambda start: (0,) * len(_spatial(start)),
+            classes=patches,
+            probabilities=None,
+            step=seed,
+            last=True,
+        )
+
+    @precondition(has_begun)
     @rule(n=some, seed=some, kind=st.sampled_from(list(MapKind)))
     def a_map_comes(self, n: int, seed: int, kind: MapKind) -> None:
         class_ = pick(self.session.classes, seed).class_ if kind is MapKind.PROBABILITY else 0
@@ -509,6 +608,7 @@ class RandomUse(RuleBasedStateMachine):
     def a_step_is_done(self, n: int, step: int) -> None:
         losses = dict.fromkeys(("total", "scribble", "pseudo", "pixel", "patch"), 0.5)
         self._speak(StepDone, n, step=step, seconds=0.1 * step, memory=2**30 * (n % 2), **losses)
+        self.learned += 1
 
     @precondition(has_begun)
     @rule(n=some)
@@ -528,8 +628,10 @@ class RandomUse(RuleBasedStateMachine):
             if any(asked is one for one in self.answered) or not worker.is_alive:
                 continue
             self.answered.append(asked)
+            if asked.session != worker.start.session and broken:
+                continue  # who was overtaken by another session says nothing
             if not broken:
-                Path(asked.path).write_bytes(b"weights")
+                Path(asked.path).write_bytes(b"weights %d" % self.learned)
             error = "the disk is full" if broken else ""
             worker.say(ModelKept(session=asked.session, generation=0, path=asked.path, error=error))
 
@@ -540,6 +642,246 @@ class RandomUse(RuleBasedStateMachine):
             if trains_at_once:  # before anybody has heard of it
                 self.dock.train()
             self.settle()
+
+    # ------------------------------------------------------------------------- objects
+
+    @rule()
+    def tick_objects(self) -> None:
+        self.dock.object_panel.objects.click()
+
+    @rule(split=st.booleans(), least=st.sampled_from([0.0, 5.0]), smoothing=st.integers(0, 1))
+    def say_what_an_object_is(self, split: bool, least: float, smoothing: int) -> None:
+        panel = self.dock.object_panel
+        panel.split.setChecked(split)
+        panel.min_size.setValue(least)
+        panel.smoothing.setValue(smoothing)
+
+    @rule()
+    def it_is_looked_for_objects(self) -> None:
+        self._run_out(self.dock.objects.layers._quiet)
+
+    def has_asked_for_objects(self) -> bool:
+        return bool(self.finders and self.finders[-1].waiting and not self.finders[-1].is_closed)
+
+    @precondition(has_asked_for_objects)
+    @rule(fails=st.sampled_from([False, False, False, True]))
+    def objects_are_found(self, fails: bool) -> None:
+        self.finders[-1].answer(fails)
+        self.settle()
+
+    @precondition(has_asked_for_objects)
+    @rule()
+    def the_process_of_objects_dies(self) -> None:
+        self.finders[-1].on_exit(-9, "Killed")
+        self.settle()
+
+    @rule()
+    def open_the_table(self) -> None:
+        if self.dock.object_panel.table_button.isEnabled():
+            self.dock.object_panel.table_button.click()
+
+    def has_rows(self) -> bool:
+        table = self.dock.objects.table
+        return table is not None and table.model.rowCount() > 0
+
+    @precondition(has_rows)
+    @rule(n=some, column=some)
+    def sort_the_table(self, n: int, column: int) -> None:
+        view = self.dock.objects.table.view
+        view.sortByColumn(column % view.model().columnCount(), pick(Qt.SortOrder, n))
+
+    @precondition(has_rows)
+    @rule(n=some)
+    def choose_a_row(self, n: int) -> None:
+        view = self.dock.objects.table.view
+        view.clicked.emit(view.model().index(n % view.model().rowCount(), 0))
+
+    @precondition(lambda self: self.dock.objects.layers.layer is not None)
+    @rule(n=some)
+    def click_an_object(self, n: int) -> None:
+        there = np.unique(self.dock.objects.layers.layer.data)
+        if there.any():
+            self.dock.objects.layers.picked.emit(int(pick(there[there > 0], n)))
+
+    @rule(name=st.sampled_from(["table", "table.csv", ""]))
+    def save_the_table(self, name: str) -> None:
+        self.dialogs.path = str(self.folder / name) if name else ""
+        if self.dock.object_panel.save_button.isEnabled():
+            self.dock.object_panel.save_button.click()
+
+    # --------------------------------------------------------------------------- locks
+
+    def has_trained(self) -> bool:
+        return self.session.image is not None
+
+    @precondition(has_trained)
+    @rule(row=some, column=some)
+    def press_l(self, row: int, column: int) -> None:
+        """With the mouse somewhere: over the image, as a rule."""
+        image = self.session.image
+        shape = np.array(layers.spatial_shape(image))
+        pixel = np.array(layers.step_of(self.viewer, image))
+        pixel[-2:] = np.array([2 * row, 3 * column]) % (shape[-2:] + 1)
+        world = np.zeros(self.viewer.dims.ndim)
+        world[-image.ndim :] = image.data_to_world(pixel)
+        self.viewer.cursor.position = tuple(world)
+        keys = {str(k): action for k, action in getattr(self.chosen, "keymap", {}).items()}
+        press = keys.get("L", lambda _: self.dock.locks.toggle_region())
+        changed = self._locks_changed_by(lambda: press(self.chosen))
+        if changed.any():
+            assert self.viewer.dims.ndisplay == 2
+            assert changed[tuple(pixel)]
+
+    @rule()
+    def lock_the_chosen_object(self) -> None:
+        drawn, number = self.dock.objects.layers.layer, self.dock.objects._selected
+        changed = self._locks_changed_by(self.dock.lock_panel.object_button.click, is_seen=False)
+        if changed.any():
+            assert (drawn.data[changed] == number).all()
+
+    @rule()
+    def lock_the_slice(self) -> None:
+        changed = self._locks_changed_by(self.dock.lock_panel.slice_button.click)
+        if changed.any():
+            shown = self.session.prediction.data[self._on_screen()]
+            locked = self._locked(self.session.image)[self._on_screen()]
+            np.testing.assert_array_equal(locked, shown + 1)
+
+    @rule()
+    def unlock_the_slice(self) -> None:
+        changed = self._locks_changed_by(self.dock.lock_panel.unlock_button.click)
+        if changed.any():
+            assert not self._locked(self.session.image)[self._on_screen()].any()
+
+    def _on_screen(self) -> tuple[int, ...]:
+        """Return what chooses the slice, or the frame seen as a volume, on the screen."""
+        image, frame = self.session.image, self.session.frame
+        flat = self.viewer.dims.ndisplay == 2
+        return layers.step_of(self.viewer, image)[: -2 if flat else len(frame)]
+
+    def _locks_changed_by(self, action: Any, is_seen: bool = True) -> Any:
+        """Return which pixels of the image an action locks or unlocks: those on the screen."""
+        image = self.session.image
+        before = None if image is None else self._locked(image)
+        action()
+        if image is None:
+            return np.zeros(0, bool)
+        now = self._locked(image)
+        changed = now != before
+        if is_seen:
+            elsewhere = changed.copy()
+            elsewhere[self._on_screen()] = False
+            assert not elsewhere.any()
+        classes = {c.class_ + 1 for c in self.session.classes}
+        assert set(np.unique(now[changed])) - {0} <= classes
+        self.locked = [p for p in self.locked if p[0] is not image]
+        self.locked.append((image, now))
+        return changed
+
+    # ---------------------------------------------------------------------- the time machine
+
+    @rule(is_quick=st.booleans())
+    def remember_this_moment(self, is_quick: bool) -> None:
+        self.dock.moment_panel.remember_button.click()
+        if is_quick:
+            self._let_the_moment_be_kept()
+
+    @rule(is_quick=st.booleans())
+    def go_back(self, is_quick: bool) -> None:
+        if self.dock.moment_panel.back_button.isEnabled():
+            self.dock.moment_panel.back_button.click()
+            if is_quick:
+                self._let_the_moment_be_kept()
+
+    @rule(is_quick=st.booleans())
+    def go_forward(self, is_quick: bool) -> None:
+        if self.dock.moment_panel.forward_button.isEnabled():
+            self.dock.moment_panel.forward_button.click()
+            if is_quick:
+                self._let_the_moment_be_kept()
+
+    @precondition(lambda self: self.dock.moment_panel.list.count())
+    @rule(n=some, is_quick=st.booleans())
+    def choose_a_moment(self, n: int, is_quick: bool) -> None:
+        panel, machine = self.dock.moment_panel, self.dock.time_machine
+        moment = pick(panel._moments, n)
+        self.dock.progress_panel.say("nothing yet")
+        panel.list.itemClicked.emit(panel.list.item(n % panel.list.count()))
+        if is_quick:
+            self._let_the_moment_be_kept()
+            arrived = machine._current == moment
+            assert arrived or self.dock.progress_panel.status.text() != "nothing yet"
+
+    @precondition(has_scribbles)
+    @rule(at=some, place=st.integers(0, 1))
+    def work_on_go_back_and_forward_again(self, at: int, place: int) -> None:
+        """What was there before is there again."""
+        panel = self.dock.moment_panel
+        self._let_the_moment_be_kept()  # whatever was wished for before
+        self.stroke(0, place, at, 2, 1)
+        if self.has_begun():
+            self.all_is_answered(0, at)
+        if not panel.back_button.isEnabled() or self.session.scribbles is None:
+            return
+        before, travels = self._now(), self.travels
+        panel.back_button.click()
+        self._let_the_moment_be_kept()
+        if self.travels > travels:
+            assert panel.forward_button.isEnabled()
+            panel.forward_button.click()
+            self._let_the_moment_be_kept()
+            assert self.travels == travels + 2
+            _assert_same(self._now(), before)
+
+    def _let_the_moment_be_kept(self) -> None:
+        for _ in range(2):  # what has changed meanwhile is kept too
+            self.the_model_is_kept(broken=False)
+            while self.later.waiting:
+                self.the_disk_answers(0)
+
+    def _now(self) -> dict[str, Any]:
+        session = self.session
+        return {
+            "strokes": session.scribbles.data.copy(),
+            "locks": self._locked(session.image),
+            "classes": session.classes,
+            "prediction": None if session.prediction is None else session.prediction.data.copy(),
+        }
+
+    @staticmethod
+    def _of(machine: Any, moment: Moment) -> dict[str, Any]:
+        saved, prediction, answered = machine._moments().read(moment)
+        locked = None if saved.locked is None else saved.locked.labels()
+        return {
+            "strokes": saved.scribbles.labels(),
+            "locks": np.zeros_like(prediction) if locked is None else locked,
+            "classes": saved.classes,
+            "prediction": prediction,
+            "answered": answered,
+            "model": saved.model,
+        }
+
+    def _travel(self, machine: Any, moment: Moment) -> None:
+        """Take the place of what restores a moment: nothing is lost, and all of it is there."""
+        session = self.session
+        if session.image is None or session.scribbles is None:
+            RESTORE(machine, moment)
+            return
+        before, there = self._now(), self._of(machine, moment)
+        if before["prediction"] is not None:
+            kept = [self._of(machine, one) for one in machine._all()]
+            assert any(_are_same(before, one) for one in kept), "what is left behind is not kept"
+        RESTORE(machine, moment)
+        self.travels += 1
+        self._note(session.scribbles)
+        self._note_locks()
+        now = self._now()
+        if now["prediction"] is not None:
+            coverage = session.answers._coverage[session.prediction]
+            np.testing.assert_array_equal(coverage.cells, there["answered"])
+        _assert_same(now, there)
+        path = session.model_paths.get(session.image)
+        assert (None if path is None else Path(path).read_bytes()) == there["model"]
 
     # --------------------------------------------------------------------------- looking
 
@@ -584,6 +926,7 @@ class RandomUse(RuleBasedStateMachine):
         self.settle()
         for layer in there:  # a stroke may have been moved
             self._note(layer)
+        self._note_locks()  # and those of before may be there again
 
     @rule(n=some)
     def save_the_session(self, n: int) -> None:
@@ -597,6 +940,7 @@ class RandomUse(RuleBasedStateMachine):
         self.dialogs.path = str(pick(self.files, n))
         self.dock.export_panel.open_button.click()
         self.settle()
+        self._note_locks()
 
     @rule(name=st.sampled_from(["mask.tif", "mask.nii.gz", ""]))
     def save_the_mask(self, name: str) -> None:
@@ -612,21 +956,31 @@ class RandomUse(RuleBasedStateMachine):
         self._the_worker_has_the_strokes()
         self._the_worker_knows_what_is_wanted()
         self._the_disk_has_the_strokes(self.dock.keeper.autosave, self._kept())
+        self._the_disk_has_the_locks(self.dock.keeper.autosave, self._kept_locks())
+        self._the_objects_are_those_of_the_prediction()
 
     def _let_time_pass(self) -> None:
         self._let_timers_run()
         while self.later.waiting:
             self.the_disk_answers(0)
         self._let_timers_run()
+        while self.has_asked_for_objects():
+            self.objects_are_found(fails=False)
+            self._run_out(self.dock.objects.layers._quiet)
 
     def _let_timers_run(self) -> None:
         session, dock = self.session, self.dock
-        for timer in (*session._timers, dock.keeper._quiet, dock.files._timer):
-            if timer.isActive():
-                if timer.isSingleShot():
-                    timer.stop()
-                timer.timeout.emit()
+        timers = *session._timers, dock.keeper._quiet, dock.files._timer
+        for timer in (*timers, dock.objects.layers._quiet):
+            self._run_out(timer)
         self.settle()
+
+    @staticmethod
+    def _run_out(timer: Any) -> None:
+        if timer.isActive():
+            if timer.isSingleShot():
+                timer.stop()
+            timer.timeout.emit()
 
     def _the_worker_has_the_strokes(self) -> None:
         session, layer = self.session, self.session.scribbles
@@ -637,8 +991,18 @@ class RandomUse(RuleBasedStateMachine):
         told = self.workers[-1].of((StartSession, SubmitScribbles))
         newest = next(c for c in reversed(told) if c.session == session._number)
         now = ScribbleSnapshot.from_labels(np.asarray(layer.data[session.frame]))
-        np.testing.assert_array_equal(newest.indices, now.indices)
-        np.testing.assert_array_equal(newest.classes, now.classes)
+        none = np.zeros(len(newest.indices), bool)
+        locked = none if newest.locked is None else newest.locked
+        np.testing.assert_array_equal(newest.indices[~locked], now.indices)
+        np.testing.assert_array_equal(newest.classes[~locked], now.classes)
+        wanted = self._locked(session.image)[session.frame].ravel()
+        told_locked = np.zeros_like(wanted)
+        told_locked[newest.indices[locked]] = newest.classes[locked] + 1
+        where = told_locked > 0
+        np.testing.assert_array_equal(told_locked[where], wanted[where])
+        if np.bincount(wanted)[1:].max(initial=0) <= MOST_LOCKED:
+            wanted[now.indices] = 0  # where painted, paint counts
+            np.testing.assert_array_equal(told_locked, wanted)
 
     def _the_worker_knows_what_is_wanted(self) -> None:
         session = self.session
@@ -673,6 +1037,84 @@ class RandomUse(RuleBasedStateMachine):
             if image in keeper._fingerprints and keeper.last(layer) is not None:
                 kept.setdefault(keeper.fingerprint(image), []).append(np.array(layer.data))
         return kept
+
+    def _the_disk_has_the_locks(self, autosave: Autosave, kept: dict[str, list[Any]]) -> None:
+        for key, there in kept.items():
+            saved = autosave.find(key)
+            assert saved is not None
+            found = np.zeros_like(there[0]) if saved.locked is None else saved.locked.labels()
+            locked = np.any([data > 0 for data in there], axis=0)
+            assert np.any([data == found for data in there], axis=0)[locked].all()
+            if len(there) == 1:
+                np.testing.assert_array_equal(found, there[0])
+
+    def _kept_locks(self) -> dict[str, list[Any]]:
+        """Return what is locked of images whose strokes are kept, by what it is kept under."""
+        keeper = self.dock.keeper
+        owners = {keeper.owner(x) for x in self.paintable if keeper.last(x) is not None}
+        kept: dict[str, list[Any]] = {}
+        for image in self.images:
+            if image in owners and image in keeper._fingerprints:
+                kept.setdefault(keeper.fingerprint(image), []).append(self._locked(image))
+        return kept
+
+    def _the_objects_are_those_of_the_prediction(self) -> None:
+        session, objects = self.session, self.dock.objects
+        if not self.dock.object_panel.objects.isChecked():
+            return
+        if session.image is None or session.prediction is None:
+            return
+        config = self.dock.object_panel.config
+        spacing, _ = layers.spacing_of(session.image, session.frame)
+        numbers, _ = find_objects(session.prediction.data[session.frame], spacing, config)
+        np.testing.assert_array_equal(objects.layers.layer.data[session.frame] > 0, numbers > 0)
+        assert objects.found is not None
+        assert len(objects.found) == numbers.max(initial=0)
+        names = session.classes.names
+        columns = objects.found.columns
+        assert [names[k] for k in columns["class"]] == list(columns["class_name"])
+
+    @invariant()
+    def only_who_locks_changes_locks(self) -> None:
+        for image in self.images:
+            there = [a for one, a in self.locked if one is image]
+            expected = there[0] if there else np.zeros(layers.spatial_shape(image), np.uint8)
+            np.testing.assert_array_equal(self._locked(image), expected)
+
+    @invariant()
+    def what_is_locked_is_what_is_predicted(self) -> None:
+        for image, prediction in self.session.answers._predictions.items():
+            locked = self.locks.of(image)
+            if locked is not None and image in self.viewer.layers:
+                where = locked > 0
+                np.testing.assert_array_equal(prediction.data[where], locked[where] - 1)
+
+    @invariant()
+    def locks_and_objects_lie_over_their_image_and_cannot_be_painted_on(self) -> None:
+        there = *self.locks._layers.items(), *self.dock.objects.layers._layers.items()
+        for image, layer in there:
+            assert layer in self.viewer.layers
+            assert layer.data.shape == layers.spatial_shape(image)
+            np.testing.assert_array_equal(layer.scale, image.scale)
+            assert not layer.editable
+            assert layer.mode not in ("paint", "fill", "erase", "polygon")
+
+    @invariant()
+    def the_objects_of_the_table_are_those_that_are_drawn(self) -> None:
+        objects, panel = self.dock.objects, self.dock.object_panel
+        if not panel.save_button.isEnabled():
+            return
+        numbers = objects.layers.layer.data[self.session.frame]
+        drawn = np.unique(numbers[numbers > 0])
+        np.testing.assert_array_equal(np.sort(objects.found.columns["object"]), drawn)
+        assert panel.count.text().split()[0] == str(len(drawn))
+
+    @invariant()
+    def the_dock_shows_the_moments_of_its_image(self) -> None:
+        panel, machine = self.dock.moment_panel, self.dock.time_machine
+        if self.session.image is not None and self.session.is_running:
+            assert machine._current is None or machine._current in machine._all()
+            assert panel._moments == machine._all()
 
     @invariant()
     def nothing_went_wrong_unseen(self) -> None:
@@ -754,13 +1196,14 @@ class RandomUse(RuleBasedStateMachine):
             assert worker.of(KeepModel)[-1].session == worker.start.session
 
     def teardown(self) -> None:
-        """Close: what was painted is on the disk, and nothing runs on."""
+        """Close: what was painted and locked is on the disk, and nothing runs on."""
         kept: dict[str, list[Any]] = {}
+        locked: dict[str, list[Any]] = {}
         waiting = self.dock.files._waiting
         try:
             if not self.errors:
                 self._let_time_pass()
-                kept = self._kept()
+                kept, locked = self._kept(), self._kept_locks()
         finally:
             self.dock.close()
             self.dock.deleteLater()
@@ -771,7 +1214,27 @@ class RandomUse(RuleBasedStateMachine):
         assert not [c for c in self._starts() if Path(c.image.path).exists()]
         assert waiting is None or waiting[0].exists()
         self._the_disk_has_the_strokes(Autosave(), kept)
-        del self.dock, self.viewer, self.painted  # hypothesis holds on to walks
+        self._the_disk_has_the_locks(Autosave(), locked)
+        assert all(finder.is_closed for finder in self.finders)
+        asked = [a.image.path for finder in self.finders for a in finder.waiting if a.image]
+        assert not [path for path in asked if path and Path(path).exists()]
+        assert not self.later.waiting
+        del self.dock, self.viewer, self.painted, self.locked  # hypothesis holds on to walks
+
+
+def _are_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether strokes, locks, classes and prediction are the same at two moments."""
+    return one["classes"] == other["classes"] and all(
+        one[what] is None or np.array_equal(one[what], other[what])
+        for what in ("strokes", "locks", "prediction")
+    )
+
+
+def _assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert one["classes"] == other["classes"]
+    for what in ("strokes", "locks", "prediction"):
+        if one[what] is not None:
+            np.testing.assert_array_equal(one[what], other[what], err_msg=what)
 
 
 def _spatial(start: StartSession) -> tuple[int, ...]:
@@ -799,11 +1262,18 @@ def stage(
 ) -> SimpleNamespace:
     """What walks have in common: workers that pretend, dialogs that answer, clocks that wait."""
     later, dialogs = Later(), SimpleNamespace(path="", colour=QColor())
-    for module in (strokes_module, view_module, keeper_module):
+    finders: list[Finder] = []
+
+    def find(*arguments: Any) -> Finder:
+        finders.append(Finder(*arguments))
+        return finders[-1]
+
+    monkeypatch.setattr(object_module, "WorkerClient", find)
+    for module in (strokes_module, view_module, keeper_module, object_module):
         monkeypatch.setattr(module, "QUIET_MS", NEVER_MS)
     monkeypatch.setattr(strokes_module, "RELEASE_MS", NEVER_MS)
     monkeypatch.setattr(repaint_module, "SHORTEST_MS", 0)
-    for module in (loan_module, keeper_module):
+    for module in (loan_module, keeper_module, time_module):
         monkeypatch.setattr(module, "threading", later)
     monkeypatch.setattr(dialogs_module, "show_info", lambda _: None)
     for name in ("getSaveFileName", "getOpenFileName"):
@@ -811,6 +1281,7 @@ def stage(
     monkeypatch.setattr(QColorDialog, "getColor", lambda *_: dialogs.colour)
     return SimpleNamespace(
         workers=workers,
+        finders=finders,
         settle=settled,
         folder=tmp_path,
         patch=monkeypatch,

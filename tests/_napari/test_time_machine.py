@@ -180,3 +180,200 @@ def test_at_the_first_moment_there_is_no_earlier_one(dock, workers):
     _wait(dock)
     assert "no earlier moment" in dock.progress_panel.status.text()
     assert _same(_now(dock), there)
+
+
+def test_forward_loses_nothing_that_was_painted_since(dock, workers, paint):
+    """It is a moment too: the newest one."""
+    scribbles = dock.layer_panel.chosen_scribbles()
+    _two_moments(dock, workers[0])
+    dock.moment_panel.back_button.click()
+    _wait(dock)
+    paint(scribbles, 2, row=20)
+    painted = scribbles.data.copy()
+    second = dock.moment_panel._moments[1]
+    dock.moment_panel.forward_button.click()
+    _wait(dock)
+    assert dock.time_machine._current == second
+    assert not np.array_equal(scribbles.data, painted)
+    dock.moment_panel.chosen.emit(dock.moment_panel._moments[-1])
+    _wait(dock)
+    np.testing.assert_array_equal(scribbles.data, painted)
+
+
+def test_after_a_reset_back_goes_to_what_was_there_before_it(dock, workers):
+    _work(dock, workers[0], 10, 1)
+    dock.moment_panel.remember_button.click()
+    _give_model(dock, workers[0], b"weights")
+    before = _now(dock)
+    dock.train_panel.reset_button.click()
+    dock.moment_panel.back_button.click()
+    _wait(dock)
+    assert _same(_now(dock), before)
+    assert _weights(dock) == b"weights"
+
+
+def test_a_moment_can_be_gone_to_before_the_first_answer(dock, workers, paint):
+    _two_moments(dock, workers[0])
+    paint(dock.session.scribbles, 2, row=20)
+    dock.train()
+    dock.moment_panel.chosen.emit(dock.moment_panel._moments[0])
+    _give_model(dock, workers[0], b"weights")
+    assert dock.moment_panel._moments[0] == dock.time_machine._current
+
+
+def test_without_a_prediction_it_says_why_nothing_is_gone_to(dock, viewer, workers):
+    """What is there could not be kept."""
+    _work(dock, workers[0], 10, 1)
+    dock.moment_panel.remember_button.click()
+    _give_model(dock, workers[0], b"weights")
+    viewer.layers.remove(dock.session.prediction)
+    dock.moment_panel.chosen.emit(dock.moment_panel._moments[0])
+    assert "would be lost" in dock.progress_panel.status.text()
+
+
+def test_what_is_painted_while_a_moment_is_kept_is_not_lost(dock, workers, paint):
+    scribbles = dock.layer_panel.chosen_scribbles()
+    _two_moments(dock, workers[0])
+    paint(scribbles, 2, row=20)
+    dock.moment_panel.back_button.click()
+    paint(scribbles, 2, row=24)
+    painted = scribbles.data.copy()
+    for _ in range(2):
+        _give_pending(dock, workers[0])
+    assert not np.array_equal(scribbles.data, painted)
+    dock.moment_panel.chosen.emit(dock.moment_panel._moments[-1])
+    _wait(dock)
+    np.testing.assert_array_equal(scribbles.data, painted)
+
+
+def test_a_moment_whose_model_never_comes_is_kept_without_it(dock, workers, paint, warnings):
+    """Of a worker that died, or that was told to begin anew."""
+    _work(dock, workers[0], 10, 1)
+    dock.moment_panel.remember_button.click()
+    workers[0].die()
+    _wait(dock)
+    assert dock.moment_panel.list.count() == 1
+    dock.train()
+    _work(dock, workers[1], 10, 0)
+    dock.moment_panel.remember_button.click()
+    dock.train()
+    _wait(dock)
+    assert dock.moment_panel.list.count() == 2
+
+
+def test_two_moments_that_wait_for_their_models_are_both_kept(dock, workers):
+    _two_wait(dock, workers[0])
+    for ask, weights in zip(workers[0].of(KeepModel), (b"first", b"second"), strict=True):
+        Path(ask.path).write_bytes(weights)
+        workers[0].say(ModelKept(session=ask.session, generation=1, path=ask.path))
+        _wait(dock)
+    kept = [dock.time_machine._moments().read(m)[0].model for m in dock.moment_panel._moments]
+    assert kept == [b"first", b"second"]
+
+
+def test_moments_that_wait_for_their_models_are_kept_when_the_dock_is_closed(dock, workers):
+    folder = dock.time_machine._moments().folder
+    _two_wait(dock, workers[0])
+    dock.time_machine.close()
+    assert len(list(folder.glob("*.msseg"))) == 2
+
+
+def test_the_model_of_a_moment_without_a_worker_is_the_one_that_train_would_go_on_from(
+    dock, workers, paint
+):
+    """And not the one of the moment that was kept last."""
+    _two_moments(dock, workers[0])
+    dock.moment_panel.back_button.click()
+    _wait(dock)
+    paint(dock.layer_panel.chosen_scribbles(), 2, row=20)
+    dock.moment_panel.remember_button.click()
+    _wait(dock)
+    third = dock.moment_panel._moments[-1]
+    assert third.number == 3
+    assert dock.time_machine._moments().read(third)[0].model == b"first weights"
+
+
+def test_a_wish_to_go_back_is_forgotten_with_its_image(
+    dock, viewer, workers, add_image, add_scribbles, paint
+):
+    """Else what was painted on one image came onto another one of the same shape."""
+    _two_moments(dock, workers[0])
+    dock.classes.rename(1, "Axon")
+    dock.moment_panel.chosen.emit(dock.moment_panel._moments[0])
+    (ask,) = workers[0].of(KeepModel)[2:]
+    other = add_image(viewer, name="other")
+    other.data = other.data + 1
+    scribbles = add_scribbles(viewer, other)
+    paint(scribbles, 2, row=20)
+    painted = scribbles.data.copy()
+    dock.choose_image(other)
+    dock.layer_panel.choose(dock.layer_panel.scribbles, scribbles)
+    dock._use_chosen_scribbles()
+    dock.train()
+    Path(ask.path).write_bytes(b"weights")
+    workers[0].say(ModelKept(session=ask.session, generation=1, path=ask.path))
+    _wait(dock)
+    np.testing.assert_array_equal(scribbles.data, painted)
+
+
+def test_the_classes_of_a_moment_are_those_of_its_strokes_alone(
+    dock, viewer, workers, add_image, add_scribbles
+):
+    """Another layer may be in hand, with classes of its own."""
+    scribbles = dock.session.scribbles
+    _two_moments(dock, workers[0])
+    other = add_scribbles(viewer, dock.session.image, (1, 2, 3))
+    dock.layer_panel.choose(dock.layer_panel.scribbles, other)
+    dock._use_chosen_scribbles()
+    dock.classes.rename(2, "Third")
+    dock.moment_panel.chosen.emit(dock.moment_panel._moments[0])
+    _give_model(dock, workers[0], b"weights")
+    assert dock.layer_panel.chosen_scribbles() is scribbles
+    assert 2 not in dock.session.classes
+    dock.layer_panel.choose(dock.layer_panel.scribbles, other)
+    dock._use_chosen_scribbles()
+    assert dock.session.classes[2].name == "Third"
+
+
+def test_the_classes_of_a_moment_reach_the_disk(dock, workers):
+    _work(dock, workers[0], 10, 1)
+    dock.moment_panel.remember_button.click()
+    _give_model(dock, workers[0], b"weights")
+    dock.classes.rename(1, "Axon")
+    dock.moment_panel.back_button.click()
+    _give_model(dock, workers[0], b"weights")
+    key = dock.keeper.fingerprint(dock.session.image)
+    assert dock.keeper.autosave.find(key).classes[1].name == "Foreground"
+
+
+def test_whoever_went_back_is_not_offered_what_a_reset_forgot(dock, workers):
+    _work(dock, workers[0], 10, 1)
+    dock.train_panel.reset_button.click()
+    assert dock.offers.current is not None
+    _give_pending(dock, workers[0])
+    dock.moment_panel.back_button.click()
+    _wait(dock)
+    assert dock.offers.current is None
+
+
+def _two_wait(dock, worker):
+    for step in (10, 20):
+        _work(dock, worker, step, step // 20)
+        dock.moment_panel.remember_button.click()
+
+
+def _two_moments(dock, worker):
+    """Keep two moments of one prediction each; be at the second."""
+    for step, weights in ((10, b"first weights"), (20, b"second weights")):
+        _work(dock, worker, step, step // 20)
+        dock.moment_panel.remember_button.click()
+        _give_model(dock, worker, weights)
+
+
+def _give_pending(dock, worker, weights=b"weights"):
+    """Write the models that moments wait for."""
+    for path in list(dock.time_machine._drafts):
+        Path(path).write_bytes(weights)
+        session = worker.of(KeepModel)[-1].session
+        worker.say(ModelKept(session=session, generation=1, path=path))
+        _wait(dock)

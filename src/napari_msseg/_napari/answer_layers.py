@@ -59,6 +59,8 @@ class AnswerLayers:
         self.prediction: Labels | None = None
         self.generation = -1
         """Of the strokes that the newest answer knows; -1: there is none yet."""
+        self.version = 0
+        """Another one after every change of the prediction."""
         self._coverage: WeakKeyDictionary[Labels, Coverage] = WeakKeyDictionary()
         self._colours: WeakKeyDictionary[Labels, Any] = WeakKeyDictionary()
 
@@ -77,7 +79,7 @@ class AnswerLayers:
         self.prediction = layers.new_prediction(image, classes)
         self._predictions[image] = self.prediction
         self._coverage[self.prediction] = Coverage(layers.spatial_shape(image))
-        self._hold_locked()
+        self._hold_locked(self.image, self.prediction)
         layers.insert_above(self._viewer, image, self.prediction)
 
     def write(self, tile: PredictionReady) -> bool:
@@ -85,10 +87,12 @@ class AnswerLayers:
         if self.prediction is None or tile.generation < self.generation:
             return False
         self.generation = tile.generation
-        self._coverage[self.prediction].add(self.frame, tile.region)
+        is_news = self._coverage[self.prediction].add(self.frame, tile.region)
         held = self.locks.held(self.image, self.frame, tile.region, tile.classes)
         if layers.write_tile(self.prediction, replace(tile, classes=held), self.frame):
+            is_news = True
             self._repaint.soon(self.prediction)
+        self.version += is_news
         self.written.emit()
         return True
 
@@ -144,6 +148,7 @@ class AnswerLayers:
         where = self.prediction.data == class_
         if where.any():
             self.prediction.data[where] = BACKGROUND
+            self.version += 1
             layers.show(self.prediction)
             self.written.emit()
 
@@ -159,10 +164,11 @@ class AnswerLayers:
         there = self.prediction
         if there is None or there is not shown.layer or shown.classes.shape != there.data.shape:
             return
+        self.version += 1
         self._coverage[there] = shown.coverage
         self.generation = shown.generation
         there.data[...] = shown.classes
-        self._hold_locked()
+        self._hold_locked(self.image, there)
         layers.show(there)
         self.written.emit()
 
@@ -170,9 +176,10 @@ class AnswerLayers:
         """Empty the prediction and the maps of the image."""
         self.generation = -1
         if self.prediction is not None:
+            self.version += 1
             self._coverage[self.prediction].clear()
             self.prediction.data[...] = 0
-            self._hold_locked()
+            self._hold_locked(self.image, self.prediction)
             layers.show(self.prediction)
         if self.image is not None:
             for layer in self.maps.clear(self.image):
@@ -180,16 +187,18 @@ class AnswerLayers:
         self.written.emit()
 
     def _show_locked(self, image: Image) -> None:
-        if image is self.image and self.prediction is not None:
-            self._hold_locked()
-            self._repaint.soon(self.prediction)
+        prediction = self._predictions.get(image)  # perhaps of an image trained on before
+        if prediction is not None:
+            self._hold_locked(image, prediction)
+            self._repaint.soon(prediction)
+        if image is self.image and prediction is not None:
             self.written.emit()
 
-    def _hold_locked(self) -> None:
+    def _hold_locked(self, image: Image | None, prediction: Labels) -> None:
         """Show what is locked in a prediction that knows nothing of it yet."""
-        locked = self.locks.of(self.image)
-        if locked is not None and self.prediction is not None:
-            np.copyto(self.prediction.data, locked - 1, where=locked > 0)
+        locked = self.locks.of(image)
+        if locked is not None and locked.shape == prediction.data.shape:
+            np.copyto(prediction.data, locked - 1, where=locked > 0)
 
     def forget(self, layer: Layer) -> list[MapKey]:
         """Let go of a layer that was removed; return the maps that are no longer wanted."""

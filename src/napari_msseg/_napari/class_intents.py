@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from napari.layers import Labels
+from napari.layers import Image, Labels
 from psygnal import Signal
 
 from napari_msseg._napari import layers
@@ -23,8 +23,8 @@ class ClassIntents:
     ----------
     session : LiveSession
     panel : ClassPanel
-    scribbles : callable
-        Returns the scribble layer that is chosen, or None.
+    scribbles, image : callable
+        Return the scribble layer and the image that are chosen, or None.
     """
 
     warned = Signal(str)
@@ -32,11 +32,16 @@ class ClassIntents:
     said = Signal(str)
 
     def __init__(
-        self, session: LiveSession, panel: ClassPanel, scribbles: Callable[[], Labels | None]
+        self,
+        session: LiveSession,
+        panel: ClassPanel,
+        scribbles: Callable[[], Labels | None],
+        image: Callable[[], Image | None],
     ) -> None:
         self._session = session
         self._panel = panel
         self._scribbles = scribbles
+        self._image = image
         self._current, self._before = panel.current, 1
         panel.chosen.connect(self.choose)
         panel.added.connect(self.add)
@@ -100,6 +105,8 @@ class ClassIntents:
             layers.erase_class(scribbles, class_)
         self._session.change_classes(rest)
         self._session.forget_class(class_)
+        # of an image that is not trained on just now, too: a class that is locked comes back
+        self._session.answers.locks.forget_class(self._image(), class_)
         self.changed.emit()
         self.choose(BACKGROUND)
         self.said.emit(f"“{gone}” and its strokes are removed: Ctrl-Z brings them back.")

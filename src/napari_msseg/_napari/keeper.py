@@ -96,7 +96,11 @@ class Keeper:
             self.keep(scribbles)
 
     def stay_with(self, there: Collection[Any]) -> None:
-        """Let go of the layers that are not there any more: what is kept of them stays as it is."""
+        """Let go of the layers that are not there any more: what is kept of them stays.
+
+        Below what is on the layers of their images that are still there.
+        """
+        images = []
         for layer in [x for x in self._images if x not in there]:
             layer.events.paint.disconnect(self._stroke)
             layer.events.set_data.disconnect(self._hint)
@@ -104,6 +108,19 @@ class Keeper:
             del self._images[layer]
             if self._kept.pop(layer, None) is not None and image is not None:
                 self._asked.pop(image, None)  # what was on it is offered again
+                images.append(image)
+        for image in images:
+            self._keep_above(image)
+
+    def _keep_above(self, image: Image) -> None:
+        """Keep what is on the layers of an image that are left, above what was kept so far."""
+        left = next((x for x in self._kept if self.owner(x) is image), None)
+        if left is None or image not in self._fingerprints:
+            return
+        so_far = self.autosave.find(self._fingerprints[image])
+        if so_far is not None:
+            together = self._with_others(left, image, self._kept[left], so_far.scribbles)
+            self.autosave.keep(self.saved(image, together))
 
     def owner(self, scribbles: Labels) -> Image | None:
         """Return the image that the strokes of a layer are kept under."""
@@ -137,7 +154,7 @@ class Keeper:
         return True
 
     def _with_others(
-        self, scribbles: Labels, image: Image, snapshot: ScribbleSnapshot
+        self, scribbles: Labels, image: Image, snapshot: ScribbleSnapshot, *below: ScribbleSnapshot
     ) -> ScribbleSnapshot:
         """Return what is on all layers of an image, this one on top: one file holds them all."""
         key = self._fingerprints[image]
@@ -146,6 +163,7 @@ class Keeper:
             owner = self.owner(layer)
             if layer is not scribbles and owner and self._fingerprints.get(owner) == key:
                 parts.append(kept)
+        parts.extend(below)
         if len(parts) == 1:
             return snapshot
         indices, first = np.unique(np.concatenate([p.indices for p in parts]), return_index=True)
@@ -260,6 +278,14 @@ class Keeper:
             if owner() is image and self._kept.pop(scribbles, None) is not None:
                 self.keep(scribbles)
 
+    def _has(self, scribbles: Labels, image: Image, saved: SavedSession) -> bool:
+        """Whether strokes and locks that were kept are there already."""
+        try:
+            here = layers.take_snapshot(scribbles, image, 0)
+        except InputError:
+            return False  # somebody's objects, perhaps
+        return here.same_strokes(saved.scribbles) and self._has_locks_of(image, saved)
+
     def _has_locks_of(self, image: Image, saved: SavedSession) -> bool:
         locked = self._locked(image)
         if locked is None or saved.locked is None:
@@ -272,9 +298,7 @@ class Keeper:
             return
         reference = self._asked[image]
         scribbles = None if reference is None else reference()
-        if scribbles is not None and layers.fits(scribbles, image):
-            here = layers.take_snapshot(scribbles, image, 0)
-            if here.same_strokes(saved.scribbles) and self._has_locks_of(image, saved):
-                return
+        if scribbles is not None and self._has(scribbles, image, saved):
+            return
         self._unclaimed[image] = True
         self.found.emit(image, saved)

@@ -223,10 +223,15 @@ class LiveSession:
         return self.answers.generation >= 0
 
     @property
+    def has_worker(self) -> bool:
+        """Whether somebody answers."""
+        return self._client is not None and self._client.is_alive
+
+    @property
     def has_model(self) -> bool:
         """Whether the worker has weights of the image of now."""
         knows = self._started > 0 and self.image is not None and self.image in self._model_of[:1]
-        return knows and self._client is not None and self._client.is_alive
+        return knows and self.has_worker
 
     def train(
         self,

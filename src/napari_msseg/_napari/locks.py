@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,8 @@ NOBODY = 255
 """No class, where nothing was answered."""
 Index = Any
 """What chooses pixels of an array: a mask, or slices."""
+_IMAGES: WeakKeyDictionary[Labels, Any] = WeakKeyDictionary()
+"""Whose locks a layer holds (weakly): a dock that is opened again must know, too."""
 
 
 class Locks:
@@ -46,6 +49,8 @@ class Locks:
         self._samples: WeakKeyDictionary[Image, dict[layers.Frame, ScribbleSnapshot]]
         self._samples = WeakKeyDictionary()
         self._kept: WeakKeyDictionary[Image, ScribbleSnapshot] = WeakKeyDictionary()
+        # in 3D they are filled, which nobody needs to be told of at every turn of a view
+        warnings.filterwarnings("ignore", "Contours are not displayed", UserWarning)
 
     def of(self, image: Image | None) -> npt.NDArray[np.uint8] | None:
         """Return class + 1 where an image is locked, 0 elsewhere; None: nowhere."""
@@ -179,8 +184,8 @@ class Locks:
         if image in self._layers:
             return
         for layer in self._viewer.layers:
-            ours = layers.role_of(layer) == "locks" and layer not in self._layers.values()
-            if ours and layer.name == f"{image.name} locked" and layers.fits(layer, image):
+            owner = _IMAGES.get(layer) if layers.role_of(layer) == "locks" else None
+            if owner is not None and owner() is image and layers.fits(layer, image):
                 self._layers[image] = layer
 
     def recolour(self, classes: ClassTable) -> None:
@@ -199,6 +204,7 @@ class Locks:
         known = self._layers.get(image)
         if known is None or known.data.shape != layers.spatial_shape(image):
             known = self._layers[image] = layers.new_locks(image, classes)
+            _IMAGES[known] = ref(image)
             objects = [x for x in self._viewer.layers if layers.role_of(x) == "objects"]
             top = max((self._top_of(image), *objects), key=self._viewer.layers.index)
             layers.insert_above(self._viewer, top, known)

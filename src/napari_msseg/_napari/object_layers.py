@@ -187,6 +187,9 @@ class ObjectLayers:
         elif image is not None and image is self._session.image and self.is_wanted:
             self._answered = asked
             self._write(image, asked[1], message)
+            if asked[1] != self._session.frame:
+                self.look()
+                return
             self.found.emit(message.table().with_class_names(self._session.classes.names))
 
     def _write(self, image: Image, frame: layers.Frame, message: ObjectsFound) -> None:

@@ -16,6 +16,7 @@ from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.object_layers import ObjectLayers
 from napari_msseg._napari.object_panel import ObjectPanel
 from napari_msseg._napari.object_table import ObjectTable
+from napari_msseg.classes import ClassTable
 from napari_msseg.objects.table import Measurements
 
 ACROSS = 200
@@ -45,7 +46,9 @@ class ObjectViews:
         self._selected = 0
         self._name = ""
         self._image: Any = lambda: None  # a weak reference
+        self._frame: layers.Frame = ()
         session.state_changed.connect(self._follow)
+        session.classes_changed.connect(self._rename)
         panel.toggled_objects.connect(self._toggle)
         panel.changed.connect(self.layers.configure)
         panel.table_wanted.connect(self.show_table)
@@ -100,11 +103,20 @@ class ObjectViews:
         if self.table is not None and is_alive(self.table):
             self.table.show_objects(table)
 
+    def _rename(self, classes: ClassTable) -> None:
+        """Show classes under the names that they have now."""
+        if self.found is None:
+            return
+        renamed = self.found.with_class_names(classes.names)
+        if renamed.columns["class_name"].tolist() != self.found.columns["class_name"].tolist():
+            self._show(renamed)
+
     def _follow(self, *_: Any) -> None:
-        """Let go of the objects of another image."""
-        image = self._session.image
-        if image is not self._image():
+        """Let go of the objects of another image, or of another frame."""
+        image, frame = self._session.image, self._session.frame
+        if image is not self._image() or frame != self._frame:
             self._image = (lambda: None) if image is None else ref(image)
+            self._frame = frame
             self.found, self._selected = None, 0
             self._panel.show_count(None)
 
@@ -133,7 +145,10 @@ class ObjectViews:
             return None
         row = np.flatnonzero(found.columns["object"] == self._selected)
         where: npt.NDArray[np.bool_] = layer.data[self._session.frame] == self._selected
-        return (where, int(found.columns["class"][row[0]])) if len(row) and where.any() else None
+        if not len(row) or not where.any():
+            return None
+        class_ = int(found.columns["class"][row[0]])
+        return (where, class_) if class_ in self._session.classes else None
 
     def _save(self) -> None:
         if self.found is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from weakref import ref
 
-from napari.layers import Image
+from napari.layers import Image, Labels
 from psygnal import Signal
 from qtpy.QtCore import QObject, Qt
 from qtpy.QtCore import Signal as QtSignal
@@ -19,16 +19,21 @@ from napari_msseg._napari.answer_layers import Shown
 from napari_msseg._napari.keeper import Keeper
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.moment_panel import MomentPanel
+from napari_msseg.classes import ClassTable
 from napari_msseg.coverage import Coverage
 from napari_msseg.errors import InputError
 from napari_msseg.events import Event, ModelKept, SessionState
 from napari_msseg.io.atomic import atomic_path
 from napari_msseg.moments import Moment, Moments
 from napari_msseg.saved_session import SavedSession
-from napari_msseg.scribbles import ScribbleSnapshot
 
 WHEN = (SessionState.STOPPED, SessionState.FINISHED, SessionState.PAUSED)
 """Where a session comes to rest, a moment is kept."""
+NOTHING = "Press Train first: then there is something to remember."
+NO_WAY = "Press Train first: what is there now could not be kept, and would be lost."
+
+Work = tuple[int, int, ClassTable]
+"""What the user has done: strokes (their hash), locks (their version), classes."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,10 +41,12 @@ class _Draft:
     """A moment whose model is not there yet."""
 
     image: Any  # weak
+    folder: Path
+    work: Work
+    progress: tuple[int, int]
     saved: SavedSession
     shown: Shown
-    model: Path
-    then: Callable[[], None]
+    then: Callable[[], None] | None
 
 
 class _Bridge(QObject):  # type: ignore[misc]
@@ -60,15 +67,19 @@ class TimeMachine:
 
     said = Signal(str)
     warned = Signal(str)
+    leaving = Signal(Image, Labels)  # what will be as it was
 
     def __init__(self, session: LiveSession, keeper: Keeper, panel: MomentPanel) -> None:
         self._session = session
         self._keeper = keeper
         self._panel = panel
-        self._draft: _Draft | None = None
+        self._drafts: dict[str, _Draft] = {}  # by the file that their model comes in
         self._current: Moment | None = None
-        self._last: tuple[Any, ...] = ()
+        self._work: Work | None = None  # of the current moment, …
+        self._progress = (0, 0)  # … steps and version of the prediction
         self._steps = 0
+        self._files = 0
+        self._is_closed = False
         self._thread: threading.Thread | None = None
         self._bridge = _Bridge()
         self._bridge.kept.connect(self._written, Qt.ConnectionType.QueuedConnection)
@@ -81,83 +92,113 @@ class TimeMachine:
         session.state_changed.connect(self._follow)
 
     def close(self) -> None:
-        """Wait for what is being written. Idempotent."""
-        self._draft = None
+        """Write what waits for a model, without it. Idempotent."""
+        self._is_closed = True
+        self._write_all()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
 
     # ------------------------------------------------------------------- keeping
 
-    def remember(self, then: Callable[[], None] = lambda: None) -> bool:
-        """Keep this moment, and go on with something; return False where there is none.
+    def remember(self, then: Callable[[], None] | None = None) -> bool:
+        """Keep this moment, and go on with something; return False where there is no answer yet.
 
         Nothing is kept twice: where nothing has changed since, it is just gone on.
         """
-        session = self._session
-        image, scribbles = session.image, session.scribbles
-        moments = self._moments()
-        if image is None or scribbles is None or moments is None or not session.has_answered:
+        return self._session.has_answered and self._keep(then)
+
+    def _keep(self, then: Callable[[], None] | None) -> bool:
+        session, moments = self._session, self._moments()
+        image, work, progress = session.image, self._work_now(), self._progress_now()
+        if image is None or work is None or moments is None or session.prediction is None:
             return False
-        try:
-            snapshot = layers.take_snapshot(scribbles, image, 0)
-        except InputError:
-            return False
-        state = self._state_now(snapshot)
-        if self._current is not None and state == self._last:
-            then()
+        if self._current is not None and (work, progress) == (self._work, self._progress):
+            if then is not None:
+                then()
             return True
-        shown = session.answers.copy()
-        if shown is None:
-            return False
-        self._last = state
-        model = moments.folder / "model.safetensors"
-        saved = self._keeper.saved(image, snapshot)
-        self._draft = _Draft(ref(image), saved, shown, model, then)
-        if session.has_model:
-            moments.folder.mkdir(parents=True, exist_ok=True)
-            session.keep_model(str(model))
-        else:
-            self._write(self._draft, "")
+        path, waiting = next(reversed(self._drafts.items()), ("", None))
+        if waiting is not None and (waiting.work, waiting.progress) == (work, progress):
+            self._drafts[path] = dataclasses.replace(waiting, then=then or waiting.then)
+            return True
+        shown, saved = session.answers.copy(), self._saved(image)
+        assert shown is not None
+        draft = _Draft(ref(image), moments.folder, work, progress, saved, shown, then)
+        if not session.has_model:
+            self._write(draft)
+            return True
+        moments.folder.mkdir(parents=True, exist_ok=True)
+        self._files += 1
+        path = str(moments.folder / f"model {self._files}.safetensors")
+        self._drafts[path] = draft
+        session.keep_model(path)
         return True
 
-    def _state_now(self, snapshot: ScribbleSnapshot) -> tuple[Any, ...]:
-        """Return what must differ for a moment to be another one."""
+    def _saved(self, image: Image) -> SavedSession:
+        """Return what is worth keeping now, with the model that Train would go on from."""
+        scribbles = self._session.scribbles
+        assert scribbles is not None
+        saved = self._keeper.saved(image, layers.take_snapshot(scribbles, image, 0))
+        path = Path(self._session.model_paths.get(image, ""))
+        there = not self._session.has_model and path.is_file()
+        return dataclasses.replace(saved, model=path.read_bytes()) if there else saved
+
+    def _work_now(self) -> Work | None:
+        """Return what the user has done; None where that cannot be kept."""
         session = self._session
-        strokes = snapshot.indices.tobytes(), snapshot.classes.tobytes()
-        return self._steps, hash(strokes), session.answers.locks.version, session.classes
+        if session.image is None or session.scribbles is None:
+            return None
+        try:
+            snapshot = layers.take_snapshot(session.scribbles, session.image, 0)
+        except InputError:
+            return None
+        strokes = hash((snapshot.indices.tobytes(), snapshot.classes.tobytes()))
+        return strokes, session.answers.locks.version, session.classes
+
+    def _progress_now(self) -> tuple[int, int]:
+        return self._steps, self._session.answers.version
 
     def _count(self, event: Any) -> None:
         self._steps = event.step
 
     def _follow(self, state: SessionState | None, message: str) -> None:
+        if state is SessionState.PREPARING or not self._session.has_worker:
+            self._write_all()  # nobody answers any more
         if state in WHEN:
             self.remember()
-        if state is SessionState.PREPARING:
+        if state is SessionState.PREPARING or self._session.image is None:
             self._show()
 
     def _remember_at_wish(self) -> None:
         if not self.remember(lambda: self.said.emit("This moment is kept.")):
-            self.said.emit("Press Train first: then there is something to remember.")
+            self.said.emit(NOTHING)
 
     def _model_kept(self, event: Event) -> None:
-        draft = self._draft
-        if draft is not None and isinstance(event, ModelKept) and event.path == str(draft.model):
-            self._write(draft, event.error)
+        draft = self._drafts.pop(event.path, None) if isinstance(event, ModelKept) else None
+        if draft is not None and isinstance(event, ModelKept):
+            self._write(draft, None if event.error else Path(event.path))
 
-    def _write(self, draft: _Draft, error: str) -> None:
+    def _write_all(self) -> None:
+        """Write what waits for a model, without it; by now somebody wants something else."""
+        drafts, self._drafts = list(self._drafts.values()), {}
+        for draft in drafts:
+            self._write(dataclasses.replace(draft, then=None))
+
+    def _write(self, draft: _Draft, model: Path | None = None) -> None:
         """Write a moment in a thread: of a volume that takes a second."""
-        self._draft = None
         if self._thread is not None:
             self._thread.join()
-        moments, bridge = Moments(draft.model.parent), self._bridge
+        bridge = self._bridge
 
         def write() -> None:
             outcome: Moment | str
             try:
-                weights = draft.model.read_bytes() if not error and draft.model.is_file() else None
-                saved = dataclasses.replace(draft.saved, model=weights)
-                outcome = moments.keep(saved, draft.shown.classes, draft.shown.coverage.cells)
+                saved = draft.saved
+                if model is not None and model.is_file():
+                    saved = dataclasses.replace(saved, model=model.read_bytes())
+                    model.unlink()
+                shown = draft.shown
+                outcome = Moments(draft.folder).keep(saved, shown.classes, shown.coverage.cells)
             except (InputError, OSError) as problem:
                 outcome = str(problem)
             bridge.kept.emit(draft, outcome)
@@ -166,35 +207,48 @@ class TimeMachine:
         self._thread.start()
 
     def _written(self, draft: _Draft, outcome: Moment | str) -> None:
+        if self._is_closed:
+            return  # the panel may be gone
         if isinstance(outcome, str):
             self.warned.emit(outcome)
             return
-        if draft.image() is self._session.image:
-            self._current = outcome
-            self._show()
-        draft.then()
+        if draft.image() is not self._session.image:
+            return  # whatever was wished for, it was wished for another image
+        self._current, self._work, self._progress = outcome, draft.work, draft.progress
+        self._show()
+        if draft.then is not None:
+            draft.then()
 
     # --------------------------------------------------------------------- going
 
     def _back(self) -> None:
         """Go to the moment before, once this one is kept too."""
-        self.remember(lambda: self._step(-1))
+        if not self._keep(lambda: self._step(-1, self._leave_for)):
+            self.said.emit(NO_WAY)
 
     def _forward(self) -> None:
-        self._step(1)
+        self._step(1, self._go)
 
-    def _step(self, by: int) -> None:
+    def _step(self, by: int, go: Callable[[Moment], None]) -> None:
         moments = self._all()
         if self._current in moments:
             place = moments.index(self._current) + by
             if 0 <= place < len(moments):
-                self._restore(moments[place])
+                go(moments[place])
                 return
         self.said.emit("There is no earlier moment." if by < 0 else "There is no later moment.")
 
     def _go(self, moment: Moment) -> None:
-        if moment != self._current:
-            self.remember(lambda: self._restore(moment))
+        """Go to a moment, once this one is kept too."""
+        if not self._keep(lambda: self._leave_for(moment)):
+            self.said.emit(NO_WAY)
+
+    def _leave_for(self, moment: Moment) -> None:
+        """Go to a moment, unless something was painted or locked since this one was kept."""
+        if self._work_now() != self._work:
+            self._go(moment)
+        elif moment != self._current:
+            self._restore(moment)
 
     def _restore(self, moment: Moment) -> None:
         """Put strokes, locks, classes, prediction and model back to what they were."""
@@ -210,11 +264,11 @@ class TimeMachine:
         if prediction.shape != layers.spatial_shape(image):
             self.warned.emit("that moment is of an image of another shape")
             return
+        self.leaving.emit(image, scribbles)
         session.reset()  # whatever it still says is not of that moment
         session.change_classes(saved.classes)
         scribbles.data[...] = saved.scribbles.labels()
         scribbles.refresh()
-        self._keeper.keep(scribbles)
         locks = session.answers.locks
         if saved.locked is not None:
             locks.restore(image, saved.locked, saved.classes)
@@ -223,10 +277,12 @@ class TimeMachine:
         if session.prediction is not None:
             coverage = Coverage(prediction.shape)
             coverage.cells[...] = answered
-            session.answers.put_back(Shown(session.prediction, prediction, coverage, 0))
+            generation = 0 if answered.any() else -1
+            session.answers.put_back(Shown(session.prediction, prediction, coverage, generation))
+        self._keeper.keep(scribbles, again=True)
         self._give_model(image, saved.model, moments.folder / "restored.safetensors")
         self._current = moment
-        self._last = self._state_now(saved.scribbles)
+        self._work, self._progress = self._work_now(), self._progress_now()
         self._show()
         self.said.emit(f"Back at moment {moment.number}. Train goes on from its model.")
 

@@ -103,7 +103,9 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.guard = StrokeGuard(napari_viewer)
         self.navigator = Navigator(session)
         self.coach = Coach(session)
-        self.classes = ClassIntents(session, panel.classes, panel.chosen_scribbles)
+        self.classes = ClassIntents(
+            session, panel.classes, panel.chosen_scribbles, panel.chosen_image
+        )
         self.keys = Keys(
             napari_viewer,
             self.classes.choose_place,
@@ -227,6 +229,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.locks.said.connect(progress.say)
         self.time_machine.said.connect(progress.say)
         self.time_machine.warned.connect(self._warn)
+        self.time_machine.leaving.connect(self._leave)
         self.session.answers.locks.changed.connect(self.keeper.keep_locks)
         self.study.arrived.connect(self._arrive)
         self.study.said.connect(progress.say)
@@ -379,6 +382,16 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         model = self.files.bring_back(image, aside)
         goes_on = "Train goes on from that model." if model else "Its model was not kept."
         self.progress_panel.say(f"Back again. {goes_on}")
+
+    def _leave(self, image: Image, scribbles: Labels) -> None:
+        """Take in hand what is about to be as it was, and forget what was said of now."""
+        panel = self.layer_panel
+        panel.choose(panel.image, image)
+        panel.choose(panel.scribbles, scribbles)
+        self._use_choice()
+        self.offers.withdraw("reset")
+        self.coach.forget()
+        self.progress_panel.clear()
 
     def _set_live(self, on: bool) -> None:
         self.session.set_live(on)

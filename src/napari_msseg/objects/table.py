@@ -37,11 +37,12 @@ class Measurements:
         return zip(*(column.tolist() for column in self.columns.values()), strict=True)
 
     def with_class_names(self, names: Mapping[int, str]) -> Measurements:
-        """Return the table with a column ``class_name`` behind ``class``."""
+        """Return the table with a column ``class_name`` behind ``class``, or with another one."""
         said = np.array([names.get(k, str(k)) for k in self.columns["class"].tolist()], object)
         columns: dict[str, npt.NDArray[Any]] = {}
         for name, column in self.columns.items():
-            columns[name] = column
+            if name != "class_name":
+                columns[name] = column
             if name == "class":
                 columns["class_name"] = said
         return Measurements(columns, self.unit)
