@@ -177,7 +177,7 @@ class User:
         """Write down the memory of both processes, and what layers hold of it."""
         import psutil
 
-        client = self.dock.session._client
+        client = self.dock.session.worker.client
         worker = 0.0
         if client is not None:
             with suppress(psutil.NoSuchProcess):
@@ -431,14 +431,10 @@ def mb(process: Any) -> float:
 def remains_of(dock: Any) -> Callable[[], list[str]]:
     """Return a look at what is left of a dock that is closed by then: nothing, in the end."""
     session = dock.session
-    owners = {
-        "session": session._bridge,
-        "keeper": dock.keeper._bridge,
-        "objects": dock.objects.layers._bridge,
-    }
-    timers = [t for bridge in owners.values() for t in bridge.children()] + [dock.files._timer]
+    owners = session.timers, dock.keeper._timers, dock.objects.layers._timers
+    timers = [timer for owner in owners for timer in owner.timers] + [dock.files._timer]
     objects = [weakref.ref(one) for one in (dock, session, dock.keeper)]
-    client = session._client
+    client = session.worker.client
     worker = None if client is None else client.process
 
     def look() -> list[str]:

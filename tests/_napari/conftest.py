@@ -20,8 +20,9 @@ from qtpy.QtCore import QCoreApplication, QEvent, QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_msseg._napari import layers
-from napari_msseg._napari import live as live_module
+from napari_msseg._napari import worker_host as host_module
 from napari_msseg._napari.live import LiveSession
+from napari_msseg._napari.single_shots import SingleShots
 from napari_msseg._napari.strokes import QUIET_MS
 from napari_msseg._napari.widget import ScribbleWidget
 from napari_msseg.classes import ClassTable
@@ -41,13 +42,13 @@ def nothing_is_left(
     shared = tmp_path_factory.mktemp("shared")  # not everybody's: another suite may run
     monkeypatch_early.setattr(shared_image, "SHARED_MEMORY", shared)
     timers: list[QTimer] = []
-    make_timer = LiveSession._timer
+    make_timer = SingleShots.__call__
 
-    def remember(self: LiveSession, milliseconds: int, slot: Any) -> QTimer:
+    def remember(self: SingleShots, milliseconds: int, slot: Any) -> QTimer:
         timers.append(make_timer(self, milliseconds, slot))
         return timers[-1]
 
-    monkeypatch_early.setattr(LiveSession, "_timer", remember)
+    monkeypatch_early.setattr(SingleShots, "__call__", remember)
     before = _traces(shared)
     yield
     if QApplication.instance() is not None:
@@ -169,7 +170,7 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> list[FakeWorker]:
         started.append(FakeWorker(*args))
         return started[-1]
 
-    monkeypatch.setattr(live_module, "WorkerClient", start)
+    monkeypatch.setattr(host_module, "WorkerClient", start)
     return started
 
 

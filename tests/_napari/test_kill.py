@@ -24,7 +24,7 @@ from napari.components import ViewerModel
 from napari.layers import Labels
 from qtpy.QtWidgets import QApplication
 
-from napari_msseg._napari import layers, live
+from napari_msseg._napari import layers, worker_host
 from napari_msseg._napari.widget import ScribbleWidget
 from napari_msseg.autosave import VARIABLE, Autosave
 from napari_msseg.classes import ClassTable
@@ -118,7 +118,7 @@ def serve(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    live.WorkerClient = Deaf
+    worker_host.WorkerClient = Deaf
     # A painter waits a moment for a slow disk, no longer. Here a stroke is finished when it lies
     # there, however busy this machine is with other tests.
     Autosave.keep = partialmethod(Autosave.keep, wait_seconds=60.0)

@@ -8,7 +8,7 @@ from napari.components import ViewerModel
 from qtpy.QtCore import QCoreApplication, QEvent
 
 from napari_msseg._napari import layers
-from napari_msseg._napari import live as live_module
+from napari_msseg._napari import worker_host as host_module
 from napari_msseg._napari.widget import ScribbleWidget
 from napari_msseg.commands import SubmitScribbles
 from napari_msseg.engine.client import WorkerClient
@@ -197,7 +197,7 @@ def test_locked_pixels_are_bit_identical_after_200_further_steps_and_across_save
     viewer, make_dock, warnings, add_image, add_scribbles, qtbot, tmp_path, monkeypatch
 ):
     """With the real worker, and strokes that say the opposite of what is locked."""
-    monkeypatch.setattr(live_module, "WorkerClient", WorkerClient)
+    monkeypatch.setattr(host_module, "WorkerClient", WorkerClient)
     rng = np.random.default_rng(0)
     pixels = (MASK * 150 + rng.integers(0, 50, MASK.shape)).astype(np.uint8)
     image = add_image(viewer)

@@ -970,7 +970,7 @@ class RandomUse(RuleBasedStateMachine):
 
     def _let_timers_run(self) -> None:
         session, dock = self.session, self.dock
-        timers = *session._timers, dock.keeper._quiet, dock.files._timer
+        timers = *session.timers.timers, dock.keeper._quiet, dock.files._timer
         for timer in (*timers, dock.objects.layers._quiet):
             self._run_out(timer)
         self.settle()

@@ -838,7 +838,7 @@ def test_a_viewer_that_is_closed_during_training_takes_its_worker_with_it(real, 
     dock.session.stepped.connect(answered.append)
     _click(qtbot, dock.train_panel.train_button)
     qtbot.waitUntil(lambda: answered != [], timeout=SECONDS)
-    worker = psutil.Process(dock.session._client.process.pid)
+    worker = psutil.Process(dock.session.worker.client.process.pid)
     assert worker.is_running()
     viewer.close()
     qtbot.waitUntil(lambda: settled() is None and not worker.is_running(), timeout=SECONDS)

@@ -12,10 +12,11 @@ from weakref import WeakKeyDictionary, WeakSet, ref
 import numpy as np
 from napari.layers import Image, Labels
 from psygnal import Signal
-from qtpy.QtCore import QObject, Qt, QTimer
+from qtpy.QtCore import QObject, Qt
 from qtpy.QtCore import Signal as QtSignal
 
 from napari_msseg._napari import layers
+from napari_msseg._napari.single_shots import SingleShots
 from napari_msseg.autosave import Autosave
 from napari_msseg.classes import ClassTable
 from napari_msseg.errors import InputError
@@ -66,9 +67,8 @@ class Keeper:
         self._identifying: WeakSet[Image] = WeakSet()
         self._unclaimed: WeakKeyDictionary[Image, bool] = WeakKeyDictionary()
         self._changed: list[Labels] = []
-        self._quiet = QTimer(self._bridge)
-        self._quiet.setSingleShot(True)
-        self._quiet.timeout.connect(self._keep_changed)
+        self._timers = SingleShots()
+        self._quiet = self._timers(QUIET_MS, self._keep_changed)
 
     def close(self) -> None:
         """Write what waits, tell nobody any more, and let go of all layers."""

@@ -14,16 +14,16 @@ import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from psygnal import Signal
-from qtpy.QtCore import QObject, Qt, QTimer
-from qtpy.QtCore import Signal as QtSignal
 
 from napari_msseg._napari import layers
 from napari_msseg._napari.answer_layers import AnswerLayers
 from napari_msseg._napari.loan import Loan, OtherImage
 from napari_msseg._napari.map_layers import MapKey
 from napari_msseg._napari.repaint import Repaint
+from napari_msseg._napari.single_shots import SingleShots
 from napari_msseg._napari.strokes import StrokeWatch
 from napari_msseg._napari.view_watch import ViewWatch
+from napari_msseg._napari.worker_host import WorkerHost
 from napari_msseg.classes import ClassTable
 from napari_msseg.commands import (
     AskSpots,
@@ -43,7 +43,6 @@ from napari_msseg.commands import (
     WorkerReady,
 )
 from napari_msseg.config import default_config
-from napari_msseg.engine.client import WorkerClient
 from napari_msseg.errors import InputError
 from napari_msseg.events import (
     Event,
@@ -68,13 +67,6 @@ UPDATE_STEPS = 30
 """… and of a single update."""
 REST_STEPS = 1500
 """Steps without a new stroke after which a live session rests."""
-
-
-class _Bridge(QObject):  # type: ignore[misc]
-    """Carries what threads report to the GUI thread."""
-
-    message = QtSignal(object)
-    exited = QtSignal(int, int, str)  # number of the worker, exit code, last words
 
 
 class LiveSession:
@@ -112,34 +104,24 @@ class LiveSession:
         self._model_of: tuple[Image, ...] = ()  # channels that the worker has weights of
         self._wants_pause = False  # of a session that the worker does not know of yet
         self._sent: ScribbleSnapshot | None = None
-        self._client: WorkerClient | None = None
-        self._worker_number = 0
         self._closed = False
-        self._timers: list[QTimer] = []
-        self._bridge = _Bridge()
-        self._bridge.message.connect(self._receive, Qt.ConnectionType.QueuedConnection)
-        self._bridge.exited.connect(self._worker_died, Qt.ConnectionType.QueuedConnection)
+        self.timers = timer = SingleShots()
+        self.worker = WorkerHost()
+        self.worker.said.connect(self._receive)
+        self.worker.died.connect(self._worker_died)
         self._loan = Loan()
         self._loan.failed.connect(self._unreadable)
-        self.strokes = StrokeWatch(self._timer)
+        self.strokes = StrokeWatch(timer)
         self.strokes.changed.connect(self._take_strokes)
-        self.repaint = Repaint(viewer, self._timer)
+        self.repaint = Repaint(viewer, timer)
         self.answers = AnswerLayers(viewer, self.repaint)
         self.answers.locks.changed.connect(self._locks_changed)
-        self._view = ViewWatch(viewer, self._timer)
+        self._view = ViewWatch(viewer, timer)
         self._view.moved.connect(self._tell_view)
-        self._farewell = self._timer(0, self._tell_lost)
+        self._farewell = timer(0, self._tell_lost)
         self._lost = ""
         viewer.layers.events.removed.connect(self._layer_removed)
         self.start_worker()
-
-    def _timer(self, milliseconds: int, slot: Any) -> QTimer:
-        timer = QTimer(self._bridge)
-        timer.setSingleShot(True)
-        timer.setInterval(milliseconds)
-        timer.timeout.connect(slot)
-        self._timers.append(timer)
-        return timer
 
     # ------------------------------------------------- what is worked on
 
@@ -167,36 +149,25 @@ class LiveSession:
 
     def start_worker(self) -> None:
         """Start the worker, which warms itself up, unless one runs."""
-        if self._client is None or not self._client.is_alive:
-            self._worker_number += 1
+        if self.worker.start():
             self._started = 0
-            bridge, number = self._bridge, self._worker_number
-            self._client = WorkerClient(
-                bridge.message.emit, lambda code, words: bridge.exited.emit(number, code, words)
-            )
 
     def close(self) -> None:
         """End the worker and let go of the viewer. Idempotent."""
         if self._closed:
             return
-        self._closed = True  # what is still queued reaches nobody
-        for timer in self._timers:
-            timer.stop()
+        self._closed = True
+        self.timers.stop()
         self.strokes.watch(None)
         self._view.close()
         self.viewer.layers.events.removed.disconnect(self._layer_removed)
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        self.worker.close()
         self._loan.end()
         self.state = None
 
-    def _worker_died(self, number: int, code: int, errors: str) -> None:
-        if self._closed or number != self._worker_number:
-            return  # a new one has taken its place
+    def _worker_died(self, code: int, errors: str) -> None:
         was_running = self.is_running
         self._loan.end()
-        self._client = None
         self._set_state(None, "")
         if was_running:
             reason = errors.splitlines()[-1] if errors else f"exit code {code}"
@@ -225,7 +196,7 @@ class LiveSession:
     @property
     def has_worker(self) -> bool:
         """Whether somebody answers."""
-        return self._client is not None and self._client.is_alive
+        return self.worker.is_alive
 
     @property
     def has_model(self) -> bool:
@@ -322,7 +293,7 @@ class LiveSession:
         live = self.live and not once
         model_path = self.model_paths.pop(channels[0], "")
         self._started, self._model_of = self._number, channels
-        self._send(
+        self.worker.send(
             StartSession(
                 session=self._number,
                 image=shared,
@@ -345,7 +316,7 @@ class LiveSession:
         self._tell_view()
         self._tell_removed()
         if self.answers.maps.wanted:
-            self._send(ShowMaps(session=self._number, **self.answers.maps.fields()))
+            self.worker.send(ShowMaps(session=self._number, **self.answers.maps.fields()))
         if self._wants_pause:
             self.pause()
         self._take_strokes()  # those painted while the image was read
@@ -364,7 +335,7 @@ class LiveSession:
                 self.warned.emit(f"“{other.title}” is not learned from: {reason}")
             if isinstance(shared, Exception) or shared.kind != image.kind:
                 continue
-            self._send(
+            self.worker.send(
                 ShareCompanion(
                     session=self._number,
                     name=other.name,
@@ -378,12 +349,12 @@ class LiveSession:
         """Pause training after the running step, or as soon as the image is ready."""
         self._wants_pause = self._loan.is_being_read
         if not self._wants_pause:
-            self._send(PauseSession(session=self._number))
+            self.worker.send(PauseSession(session=self._number))
 
     def resume(self) -> None:
         """Go on after a pause."""
         self._wants_pause = False
-        self._send(ResumeSession(session=self._number))
+        self.worker.send(ResumeSession(session=self._number))
 
     def stop(self) -> None:
         """End the session; the prediction stays, and the model for the next Train."""
@@ -392,7 +363,7 @@ class LiveSession:
             self._number += 1
             self._set_state(SessionState.STOPPED, "")
             return
-        self._send(StopSession(session=self._number))
+        self.worker.send(StopSession(session=self._number))
 
     def reset(self) -> None:
         """End the session, forget the model, clear the prediction; strokes stay."""
@@ -436,7 +407,7 @@ class LiveSession:
     def _tell_removed(self) -> None:
         if self.is_running and self.classes.removed:
             gone = tuple(c.class_ for c in self.classes.removed)
-            self._send(ForgetClasses(session=self._number, classes=gone))
+            self.worker.send(ForgetClasses(session=self._number, classes=gone))
 
     def show_map(self, key: MapKey, on: bool) -> None:
         """Show a picture of what the session thinks, or no longer."""
@@ -445,19 +416,19 @@ class LiveSession:
 
     def _tell_maps(self) -> None:
         if self.is_running:
-            self._send(ShowMaps(session=self._number, **self.answers.maps.fields()))
+            self.worker.send(ShowMaps(session=self._number, **self.answers.maps.fields()))
 
     def ask_spots(self) -> None:
         """Ask where a stroke would help most; `told` tells."""
-        self._send(AskSpots(session=self._number))
+        self.worker.send(AskSpots(session=self._number))
 
     def rank(self, names: Sequence[str]) -> None:
         """Ask how unsure it is of other images, by name or path; `told` tells of each."""
-        self._send(RankImages(session=self._number, names=tuple(names)))
+        self.worker.send(RankImages(session=self._number, names=tuple(names)))
 
     def keep_model(self, path: str) -> None:
         """Have the weights of now written to a file, also after the end; `told` tells."""
-        self._send(KeepModel(session=self._started, path=path))
+        self.worker.send(KeepModel(session=self._started, path=path))
 
     @property
     def knows_a_model(self) -> bool:
@@ -481,7 +452,7 @@ class LiveSession:
             return
         part = self._view.news(self.image, self.frame)
         if part is not None:
-            self._send(ShowView(session=self._number, start=part[0], stop=part[1]))
+            self.worker.send(ShowView(session=self._number, start=part[0], stop=part[1]))
 
     # ------------------------------------------------------------ strokes
 
@@ -502,7 +473,7 @@ class LiveSession:
         if self._sent is not None and snapshot.same_strokes(self._sent):
             return
         self._remember(snapshot)
-        self._send(
+        self.worker.send(
             SubmitScribbles(
                 session=self._number,
                 shape=snapshot.shape,
@@ -534,14 +505,12 @@ class LiveSession:
     # ------------------------------------------------------------ answers
 
     def _receive(self, message: Any) -> None:
-        if self._closed:
-            return
         match message:
             case WorkerReady():
                 self.worker_ready.emit(message)
             case ModelKept():  # a file that lies there is never stale
                 self.told.emit(message)
-            case _ if message.session == self._number and self._client is not None:
+            case _ if message.session == self._number and self.worker.is_there:
                 self._hear(message)
 
     def _hear(self, message: Any) -> None:
@@ -597,7 +566,3 @@ class LiveSession:
         if state is None or state.is_final:
             self._loan.end()  # a session that was refused never maps its image
         self.state_changed.emit(state, message)
-
-    def _send(self, command: Any) -> None:
-        if self._client is not None:
-            self._client.send(command)

@@ -9,11 +9,12 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 from napari.layers import Image, Labels
 from psygnal import Signal
-from qtpy.QtCore import QObject, Qt, QTimer
+from qtpy.QtCore import QObject, Qt
 from qtpy.QtCore import Signal as QtSignal
 
 from napari_msseg._napari import layers
 from napari_msseg._napari.live import LiveSession
+from napari_msseg._napari.single_shots import SingleShots
 from napari_msseg.commands import SharedImage
 from napari_msseg.engine.client import WorkerClient
 from napari_msseg.engine.shared_image import share, unshare
@@ -68,10 +69,8 @@ class ObjectLayers:
         self._bridge = _Bridge()
         self._bridge.message.connect(self._hear, Qt.ConnectionType.QueuedConnection)
         self._bridge.exited.connect(self._died, Qt.ConnectionType.QueuedConnection)
-        self._quiet = QTimer(self._bridge)
-        self._quiet.setSingleShot(True)
-        self._quiet.setInterval(QUIET_MS)
-        self._quiet.timeout.connect(self._ask)
+        self._timers = SingleShots()
+        self._quiet = self._timers(QUIET_MS, self._ask)
         session.answers.written.connect(self.look)
         session.viewer.layers.events.removed.connect(self._layer_removed)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 from napari.layers.base import Layer
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 
 from napari_msseg._napari import layers
+from napari_msseg._napari.single_shots import Timer
 
 SHORTEST_MS = 200
 """Time between two redraws, at least, …"""
@@ -26,13 +25,13 @@ class Repaint:
     ----------
     viewer : ViewerModel
     timer : callable
-        Makes a single-shot timer from milliseconds and what it calls; whoever made it stops it.
+        Makes a single-shot timer, and stops it in the end.
     """
 
     done = Signal()
     """Layers were handed to the canvas, which draws them in the same turn of the event loop."""
 
-    def __init__(self, viewer: Any, timer: Callable[[int, Callable[[], None]], QTimer]) -> None:
+    def __init__(self, viewer: Any, timer: Timer) -> None:
         self._viewer = viewer
         self._dirty: list[Layer] = []
         self._begun = self._drawn = 0.0

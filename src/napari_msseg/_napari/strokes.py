@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from napari.layers import Labels
 from psygnal import Signal
-from qtpy.QtCore import QTimer
+
+from napari_msseg._napari.single_shots import Timer
 
 QUIET_MS = 150
 """Quiet time after undo and other changes before strokes are taken, …"""
@@ -23,13 +23,13 @@ class StrokeWatch:
     Parameters
     ----------
     timer : callable
-        Makes a single-shot timer from milliseconds and what it calls; whoever made it stops it.
+        Makes a single-shot timer, and stops it in the end.
     """
 
     changed = Signal()
     """Something may have been painted, or taken back, and all is quiet."""
 
-    def __init__(self, timer: Callable[[int, Callable[[], None]], QTimer]) -> None:
+    def __init__(self, timer: Timer) -> None:
         self.layer: Labels | None = None
         self._released = False
         self._quiet = timer(QUIET_MS, self._tell)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from napari.layers import Image
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 
 from napari_msseg._napari import layers
+from napari_msseg._napari.single_shots import Timer
 
 QUIET_MS = 100
 """Time after the camera moved, in which it may go on moving."""
@@ -22,12 +21,12 @@ class ViewWatch:
     ----------
     viewer : ViewerModel
     timer : callable
-        Makes a single-shot timer from milliseconds and what it calls; whoever made it stops it.
+        Makes a single-shot timer, and stops it in the end.
     """
 
     moved = Signal()
 
-    def __init__(self, viewer: Any, timer: Callable[[int, Callable[[], None]], QTimer]) -> None:
+    def __init__(self, viewer: Any, timer: Timer) -> None:
         self._viewer = viewer
         self._told: layers.Part | None = None
         self._rest = timer(QUIET_MS, self._tell)
