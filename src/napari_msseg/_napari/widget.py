@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
-from napari_msseg._napari import guard, layers
+from napari_msseg._napari import guard, layers, questions
 from napari_msseg._napari.answer_layers import Shown
 from napari_msseg._napari.chores import Chores
 from napari_msseg._napari.class_intents import ClassIntents
@@ -33,7 +32,7 @@ from napari_msseg._napari.moment_panel import MomentPanel
 from napari_msseg._napari.navigator import Navigator
 from napari_msseg._napari.object_panel import ObjectPanel
 from napari_msseg._napari.object_views import ObjectViews
-from napari_msseg._napari.offers import Offer, OfferPanel
+from napari_msseg._napari.offers import OfferPanel
 from napari_msseg._napari.panels import ExportPanel, LayerPanel, LookPanel, TrainPanel
 from napari_msseg._napari.progress_panel import ProgressPanel
 from napari_msseg._napari.quiet import quieten
@@ -45,7 +44,6 @@ from napari_msseg.classes import ClassTable
 from napari_msseg.commands import WorkerReady
 from napari_msseg.errors import InputError
 from napari_msseg.events import MapKind, SessionState, StepDone
-from napari_msseg.pieces import count_pieces
 from napari_msseg.saved_session import SavedSession
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.settings import Settings
@@ -280,7 +278,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
                 self.new_scribbles()
             else:
                 self._restore(image, kept)
-                self.offers.withdraw(f"kept {id(image)}")
+                self.offers.withdraw(questions.kept_key(image))
         if has_model and self.study.together:
             self.session.carry_model_to(image, member.channels)
         if trained:
@@ -312,7 +310,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self._warn("Press “New scribbles” and paint some background and some foreground.")
         else:
             self.progress_panel.clear()
-            self.offers.withdraw("reset")
+            self.offers.withdraw(questions.FORGOTTEN)
             self.study.use_channels(image, panel.channels.chosen)
             began = self._try(
                 lambda: self.session.train(
@@ -326,7 +324,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             )
             if began:
                 self.guard.trained_on = scribbles
-                self.offers.withdraw("switch")
+                self.offers.withdraw(questions.SWITCH)
                 self.keeper.watch(image, scribbles)
                 self.keeper.keep(scribbles)
 
@@ -365,17 +363,8 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.progress_panel.clear()
         if image is None or shown is None:
             return
-        self.offers.offer(
-            Offer(
-                key="reset",
-                text=f"Model and prediction of “{image.name}” were forgotten. Strokes stay.",
-                actions=(
-                    ("Bring them back", weak(self._bring_back, image, shown, aside)),
-                    ("Good", lambda: None),
-                ),
-                about=(image, shown.layer),
-            )
-        )
+        bring_back = weak(self._bring_back, image, shown, aside)
+        self.offers.offer(questions.bring_forgotten_back(image, shown.layer, bring_back))
 
     def _bring_back(self, image: Image, shown: Shown, aside: Path | None) -> None:
         self.session.answers.put_back(shown)
@@ -389,7 +378,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         panel.choose(panel.image, image)
         panel.choose(panel.scribbles, scribbles)
         self._use_choice()
-        self.offers.withdraw("reset")
+        self.offers.withdraw(questions.FORGOTTEN)
         self.coach.forget()
         self.progress_panel.clear()
 
@@ -417,20 +406,8 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
 
     def _offer_kept(self, image: Image, saved: SavedSession) -> None:
         """Offer strokes that an earlier session left for an image."""
-        when = datetime.fromisoformat(saved.saved_at).astimezone().strftime("%d %b %Y, %H:%M")
-        n = sum(count_pieces(saved.scribbles))
-        text = f"{n} stroke{'s' * (n != 1)} of {when} were kept for “{image.name}”."
-        self.offers.offer(
-            Offer(
-                key=f"kept {id(image)}",
-                text=text,
-                actions=(
-                    ("Go on with them", weak(self._restore, image, saved)),
-                    ("Start afresh", lambda: None),
-                ),
-                about=(image,),
-            )
-        )
+        restore = weak(self._restore, image, saved)
+        self.offers.offer(questions.go_on_with_kept(image, saved, restore))
 
     def _restore(self, image: Image, saved: SavedSession) -> None:
         if image in self.viewer.layers:
@@ -439,36 +416,16 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
     def _offer_move(self, layer: Labels) -> None:
         """Offer to move a stroke from a layer that nobody trains on."""
         scribbles = self.layer_panel.chosen_scribbles()
-        if scribbles is None:
-            return
-        self.offers.offer(
-            Offer(
-                key="missed",
-                text=f"That stroke is on “{layer.name}”, which is not trained on.",
-                actions=(
-                    (f"Move it to “{scribbles.name}”", weak(self._move, layer, scribbles)),
-                    ("Leave it there", partial(self.guard.ignore, layer)),
-                ),
-                about=(layer, scribbles),
-            )
-        )
+        if scribbles is not None:
+            move, leave = weak(self._move, layer, scribbles), partial(self.guard.ignore, layer)
+            self.offers.offer(questions.move_stroke(layer, scribbles, move, leave))
 
     def _offer_look(self, question: str, where: tuple[int, ...]) -> None:
         """Offer to go to a stroke that the others contradict."""
         image, scribbles = self.session.image, self.session.scribbles
-        if image is None or scribbles is None:
-            return
-        self.offers.offer(
-            Offer(
-                key="doubt",
-                text=question,
-                actions=(
-                    ("Show it", weak(self.navigator.show, image, (*self.session.frame, *where))),
-                    ("It is right", lambda: None),
-                ),
-                about=(image, scribbles),
-            )
-        )
+        if image is not None and scribbles is not None:
+            show = weak(self.navigator.show, image, (*self.session.frame, *where))
+            self.offers.offer(questions.look_at_doubtful(question, image, scribbles, show))
 
     def _move(self, source: Labels, target: Labels) -> None:
         guard.move_last_stroke(source, target)
@@ -627,15 +584,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         """Offer to train on what is chosen, where something else is trained on."""
         trained_on = self.session.scribbles if self.session.is_running else None
         if scribbles is None or trained_on is None or scribbles is trained_on:
-            self.offers.withdraw("switch")
-            return
-        self.offers.offer(
-            Offer(
-                key="switch",
-                text=f"“{scribbles.name}” is chosen, but “{trained_on.name}” is trained on.",
-                actions=(
-                    (f"Train on “{scribbles.name}”", weak(self.train)),
-                    ("Go on as it is", lambda: None),
-                ),
-            )
-        )
+            self.offers.withdraw(questions.SWITCH)
+        else:
+            train = weak(self.train)
+            self.offers.offer(questions.train_on_chosen(scribbles, trained_on, train))

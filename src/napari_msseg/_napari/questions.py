@@ -1,0 +1,76 @@
+"""What the dock asks: each question with its answers, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from napari.layers import Image, Labels
+
+from napari_msseg._napari.offers import Offer
+from napari_msseg.pieces import count_pieces
+from napari_msseg.saved_session import SavedSession
+
+FORGOTTEN, MISSED, DOUBT, SWITCH = "reset", "missed", "doubt", "switch"
+"""Keys of offers of which there is one at a time."""
+Action = Callable[[], object]
+
+
+def _nothing() -> None:
+    """Do so: the question is answered."""
+
+
+def kept_key(image: Image) -> str:
+    """Return the key of the offer of what was kept for an image."""
+    return f"kept {id(image)}"
+
+
+def go_on_with_kept(image: Image, saved: SavedSession, restore: Action) -> Offer:
+    """Ask whether to go on with the strokes that an earlier session left for an image."""
+    when = datetime.fromisoformat(saved.saved_at).astimezone().strftime("%d %b %Y, %H:%M")
+    n = sum(count_pieces(saved.scribbles))
+    return Offer(
+        key=kept_key(image),
+        text=f"{n} stroke{'s' * (n != 1)} of {when} were kept for “{image.name}”.",
+        actions=(("Go on with them", restore), ("Start afresh", _nothing)),
+        about=(image,),
+    )
+
+
+def bring_forgotten_back(image: Image, prediction: Labels, bring_back: Action) -> Offer:
+    """Ask whether a Reset was meant."""
+    return Offer(
+        key=FORGOTTEN,
+        text=f"Model and prediction of “{image.name}” were forgotten. Strokes stay.",
+        actions=(("Bring them back", bring_back), ("Good", _nothing)),
+        about=(image, prediction),
+    )
+
+
+def move_stroke(layer: Labels, scribbles: Labels, move: Action, leave: Action) -> Offer:
+    """Ask whether to move a stroke from a layer that nobody trains on."""
+    return Offer(
+        key=MISSED,
+        text=f"That stroke is on “{layer.name}”, which is not trained on.",
+        actions=((f"Move it to “{scribbles.name}”", move), ("Leave it there", leave)),
+        about=(layer, scribbles),
+    )
+
+
+def look_at_doubtful(question: str, image: Image, scribbles: Labels, show: Action) -> Offer:
+    """Ask about a stroke that the others contradict."""
+    return Offer(
+        key=DOUBT,
+        text=question,
+        actions=(("Show it", show), ("It is right", _nothing)),
+        about=(image, scribbles),
+    )
+
+
+def train_on_chosen(scribbles: Labels, trained_on: Labels, train: Action) -> Offer:
+    """Ask whether to train on what is chosen, where something else is trained on."""
+    return Offer(
+        key=SWITCH,
+        text=f"“{scribbles.name}” is chosen, but “{trained_on.name}” is trained on.",
+        actions=((f"Train on “{scribbles.name}”", train), ("Go on as it is", _nothing)),
+    )
