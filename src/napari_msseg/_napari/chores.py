@@ -19,6 +19,7 @@ from napari_msseg._napari.keeper import Keeper
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.panels import ExportPanel, LayerPanel
 from napari_msseg._napari.study import Study
+from napari_msseg._napari.study_files import write_lessons
 from napari_msseg.errors import InputError
 from napari_msseg.events import Event, ModelKept
 from napari_msseg.io.pairs import image_files
@@ -151,7 +152,7 @@ class Chores:
 
     def _lessons(self, image: Image) -> list[str]:
         """Return the options that have masks know the strokes, not the network alone."""
-        written = self._study.write_lessons(Path(self._folder.name) / "lessons", image)
+        written = write_lessons(self._study.teachers(image), Path(self._folder.name) / "lessons")
         return [] if written is None else ["--learn-from", str(written)]
 
     def record(self) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,72 +13,23 @@ from napari.layers import Image, Labels
 from psygnal import Signal
 from qtpy.QtWidgets import QFileDialog
 
-from napari_msseg import io
 from napari_msseg._napari import layers
 from napari_msseg._napari.keeper import Keeper
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.loan import OtherImage
+from napari_msseg._napari.member import Member
 from napari_msseg._napari.session_files import reader_of
+from napari_msseg._napari.study_files import save_strokes
 from napari_msseg._napari.study_panel import Row, StudyPanel
 from napari_msseg.advice import dice_of, mean_dice
-from napari_msseg.classes import ClassTable
 from napari_msseg.errors import InputError
 from napari_msseg.events import Event, HeldOutScored, ImageRanked
 from napari_msseg.io.pairs import image_files, stem
-from napari_msseg.saved_session import SavedSession
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.volume import Volume
 
-MOST_AXES = 3
 MOST_RANKED = 100
 """Images that are looked at to find the next one: of more, as many evenly spread over all."""
-
-
-@dataclass(eq=False)
-class Member:
-    """An image of the study.
-
-    Attributes
-    ----------
-    name : str
-    path : str
-        Where it lies; empty for a layer of the user's, which stays open.
-    image : Image or None
-        Its layer, None while it is closed.
-    channels : tuple of Image
-        Further layers of the same file.
-    scribbles : ScribbleSnapshot or None
-        What was painted on it when that was last looked at.
-    classes : ClassTable or None
-        What its classes were called then.
-    strokes : int
-        How many that were.
-    kept : SavedSession or None
-        What there was of a file when it was closed.
-    dice : float
-        Of its strokes, left out in turn; NaN where that is not known.
-    uncertainty : float
-        Of the classifiers when they were last asked; NaN where they were not.
-    visited : bool
-        Whether it was gone to in this round.
-    """
-
-    name: str
-    path: str = ""
-    image: Image | None = None
-    channels: tuple[Image, ...] = ()
-    scribbles: ScribbleSnapshot | None = None
-    classes: ClassTable | None = None
-    strokes: int = 0
-    kept: SavedSession | None = None
-    dice: float = math.nan
-    uncertainty: float = math.nan
-    visited: bool = False
-
-    @property
-    def key(self) -> str:
-        """The name by which it is spoken of to the worker."""
-        return self.path or f"layer {id(self.image)}"
 
 
 class Study:
@@ -197,9 +147,9 @@ class Study:
     def open_images(self, without: Image) -> list[tuple[Image, Volume]]:
         """Return the open images, but for one and for films, and their pixels."""
         return [
-            (member.image, self._reading(member)())
+            (member.image, member.reading()())
             for member in self.members
-            if member.image not in (None, without) and member.image.ndim <= MOST_AXES
+            if member.image not in (None, without) and not member.is_film
         ]
 
     def _ask_and_save(self) -> None:
@@ -213,63 +163,21 @@ class Study:
     def save_strokes(self, folder: Path) -> None:
         """Write the strokes of every image, as ``napari-msseg train --scribbles`` takes them.
 
-        Label images of the names of their images: 0 where nothing is painted, 1 background, …
-
         Raises
         ------
         InputError
             If nothing is painted, or a file cannot be read or written.
         """
-        painted = [m for m in self.members if m.scribbles is not None and m.strokes]
-        if not painted:
-            raise InputError("there are no strokes to save yet")
-        for member in painted:
-            assert member.scribbles is not None
-            image = self._reading(member)()
-            suffix = ".nii.gz" if image.nifti_header is not None else ".tif"
-            path = folder / f"{member.name}{suffix}"
-            io.write_mask(path, member.scribbles.labels(), image)
-        self.said.emit(f"Strokes on {len(painted)} images are in {folder}")
+        written = save_strokes(self.members, folder)
+        self.said.emit(f"Strokes on {written} images are in {folder}")
 
-    def write_lessons(self, folder: Path, image: Image) -> Path | None:
-        """Write what an image learns from, as the list that ``predict --learn-from`` takes.
-
-        Files are named in it where they lie, layers are written beside it.
-
-        Parameters
-        ----------
-        folder : Path
-            Emptied and made anew.
-        image : Image
-            The one that is trained on.
-
-        Returns
-        -------
-        Path or None
-            None where nothing is painted, or on films alone.
-
-        Raises
-        ------
-        InputError
-            If a file cannot be read or written.
-        """
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        lines = []
-        for number, member in enumerate(self.members):
-            counts = member.image is image or (self.together and self._means_the_same(member))
-            film = member.image is not None and member.image.ndim > MOST_AXES
-            if member.scribbles is None or not member.strokes or film or not counts:
-                continue
-            volume = self._reading(member)()
-            strokes, pixels = folder / f"{number}_scribbles.ome.tif", folder / f"{number}.ome.tif"
-            io.write_mask(strokes, member.scribbles.labels(), volume)
-            if not member.path:
-                io.write_image(pixels, volume)
-            lines.append(f"{member.path or pixels}\t{strokes}")
-        written = folder / "lessons.tsv"
-        written.write_text("\n".join(lines), encoding="utf-8")
-        return written if lines else None
+    def teachers(self, image: Image) -> list[Member]:
+        """Return the images that are learned from for one of them, itself included."""
+        return [
+            member
+            for member in self.members
+            if member.image is image or (self.together and self._means_the_same(member))
+        ]
 
     def _show_all(self) -> None:
         """Show the list as it is now."""
@@ -380,10 +288,10 @@ class Study:
             return []
         found = []
         for member in self.members:
-            if member.image is image or (member.image is None and member.scribbles is None):
+            if member.image is image or member.is_film:
+                continue
+            if member.image is None and member.scribbles is None:
                 continue  # what is closed is ranked by its path
-            if member.image is not None and member.image.ndim > MOST_AXES:
-                continue  # a film
             if not self._means_the_same(member):
                 self.warned.emit(
                     f"“{member.name}” is not learned from: its classes mean something else"
@@ -394,7 +302,7 @@ class Study:
                 assert member.image is not None
                 nothing = np.zeros(layers.spatial_shape(member.image), np.uint8)
                 scribbles = ScribbleSnapshot.from_labels(nothing)
-            found.append(OtherImage(member.key, member.name, self._reading(member), scribbles))
+            found.append(OtherImage(member.key, member.name, member.reading(), scribbles))
         return found
 
     def _means_the_same(self, member: Member) -> bool:
@@ -416,12 +324,6 @@ class Study:
                 layer.metadata[layers.CLASSES] = table.to_mapping()
         if member.kept is not None:
             member.kept = replace(member.kept, classes=table)
-
-    def _reading(self, member: Member) -> Callable[[], Volume]:
-        if member.image is not None:
-            return layers.reading(member.image, (), member.channels)
-        path = member.path
-        return lambda: io.read_image(path)
 
     def count(self, image: Image | None, snapshot: ScribbleSnapshot, strokes: int) -> None:
         """Hear what is painted on an image now, and how many strokes that are."""

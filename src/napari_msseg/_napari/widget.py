@@ -28,6 +28,7 @@ from napari_msseg._napari.lifetimes import Disconnect, End, weak
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.lock_intents import LockIntents
 from napari_msseg._napari.lock_panel import LockPanel
+from napari_msseg._napari.member import Member
 from napari_msseg._napari.moment_panel import MomentPanel
 from napari_msseg._napari.navigator import Navigator
 from napari_msseg._napari.object_panel import ObjectPanel
@@ -37,7 +38,7 @@ from napari_msseg._napari.panels import ExportPanel, LayerPanel, LookPanel, Trai
 from napari_msseg._napari.progress_panel import ProgressPanel
 from napari_msseg._napari.quiet import quieten
 from napari_msseg._napari.session_files import SessionFiles
-from napari_msseg._napari.study import Member, Study
+from napari_msseg._napari.study import Study
 from napari_msseg._napari.study_panel import StudyPanel
 from napari_msseg._napari.time_machine import TimeMachine
 from napari_msseg.classes import ClassTable

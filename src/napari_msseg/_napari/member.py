@@ -1,0 +1,77 @@
+"""One of many images that are worked on together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from napari.layers import Image
+
+from napari_msseg import io
+from napari_msseg._napari import layers
+from napari_msseg.classes import ClassTable
+from napari_msseg.saved_session import SavedSession
+from napari_msseg.scribbles import ScribbleSnapshot
+from napari_msseg.volume import Volume
+
+MOST_AXES = 3
+
+
+@dataclass(eq=False)
+class Member:
+    """An image of the study.
+
+    Attributes
+    ----------
+    name : str
+    path : str
+        Where it lies; empty for a layer of the user's, which stays open.
+    image : Image or None
+        Its layer, None while it is closed.
+    channels : tuple of Image
+        Further layers of the same file.
+    scribbles : ScribbleSnapshot or None
+        What was painted on it when that was last looked at.
+    classes : ClassTable or None
+        What its classes were called then.
+    strokes : int
+        How many that were.
+    kept : SavedSession or None
+        What there was of a file when it was closed.
+    dice : float
+        Of its strokes, left out in turn; NaN where that is not known.
+    uncertainty : float
+        Of the classifiers when they were last asked; NaN where they were not.
+    visited : bool
+        Whether it was gone to in this round.
+    """
+
+    name: str
+    path: str = ""
+    image: Image | None = None
+    channels: tuple[Image, ...] = ()
+    scribbles: ScribbleSnapshot | None = None
+    classes: ClassTable | None = None
+    strokes: int = 0
+    kept: SavedSession | None = None
+    dice: float = math.nan
+    uncertainty: float = math.nan
+    visited: bool = False
+
+    @property
+    def key(self) -> str:
+        """The name by which it is spoken of to the worker."""
+        return self.path or f"layer {id(self.image)}"
+
+    @property
+    def is_film(self) -> bool:
+        """Whether it has frames: of those one is trained on, and none beside others."""
+        return self.image is not None and self.image.ndim > MOST_AXES
+
+    def reading(self) -> Callable[[], Volume]:
+        """Return what reads its pixels; that touches no layer, and may be called in any thread."""
+        if self.image is not None:
+            return layers.reading(self.image, (), self.channels)
+        path = self.path
+        return lambda: io.read_image(path)

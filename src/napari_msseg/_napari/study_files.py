@@ -1,0 +1,73 @@
+"""What many images taught, as files for the command line."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from napari_msseg import io
+from napari_msseg._napari.member import Member
+from napari_msseg.errors import InputError
+
+
+def save_strokes(members: Sequence[Member], folder: Path) -> int:
+    """Write strokes as label images of the names of their images; return how many.
+
+    ``napari-msseg train --scribbles`` takes them: 0 where nothing is painted, 1 background, …
+
+    Raises
+    ------
+    InputError
+        If nothing is painted, or a file cannot be read or written.
+    """
+    painted = _painted(members)
+    if not painted:
+        raise InputError("there are no strokes to save yet")
+    for member in painted:
+        assert member.scribbles is not None
+        image = member.reading()()
+        suffix = ".nii.gz" if image.nifti_header is not None else ".tif"
+        io.write_mask(folder / f"{member.name}{suffix}", member.scribbles.labels(), image)
+    return len(painted)
+
+
+def write_lessons(members: Sequence[Member], folder: Path) -> Path | None:
+    """Write images and strokes as the list that ``napari-msseg predict --learn-from`` takes.
+
+    Files are named in it where they lie, layers are written beside it.
+
+    Parameters
+    ----------
+    members : sequence of Member
+    folder : Path
+        Emptied and made anew.
+
+    Returns
+    -------
+    Path or None
+        None where nothing is painted.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read or written.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    lines = []
+    for number, member in enumerate(_painted(members)):
+        assert member.scribbles is not None
+        image = member.reading()()
+        strokes, pixels = folder / f"{number}_scribbles.ome.tif", folder / f"{number}.ome.tif"
+        io.write_mask(strokes, member.scribbles.labels(), image)
+        if not member.path:
+            io.write_image(pixels, image)
+        lines.append(f"{member.path or pixels}\t{strokes}")
+    written = folder / "lessons.tsv"
+    written.write_text("\n".join(lines), encoding="utf-8")
+    return written if lines else None
+
+
+def _painted(members: Sequence[Member]) -> list[Member]:
+    return [m for m in members if m.scribbles is not None and m.strokes and not m.is_film]
