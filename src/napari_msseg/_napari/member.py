@@ -69,6 +69,20 @@ class Member:
         """Whether it has frames: of those one is trained on, and none beside others."""
         return self.image is not None and self.image.ndim > MOST_AXES
 
+    def placed_strokes(self) -> Volume:
+        """Return what is painted, 0 where nothing is, on the grid of the image.
+
+        Raises
+        ------
+        InputError
+            If its file cannot be read.
+        """
+        assert self.scribbles is not None
+        labels = self.scribbles.labels()
+        if self.image is None:
+            return io.read_image(self.path).like(labels)
+        return Volume(labels, "ZYX"[-labels.ndim :], **layers.geometry_of(self.image))
+
     def reading(self) -> Callable[[], Volume]:
         """Return what reads its pixels; that touches no layer, and may be called in any thread."""
         if self.image is not None:

@@ -25,10 +25,9 @@ def save_strokes(members: Sequence[Member], folder: Path) -> int:
     if not painted:
         raise InputError("there are no strokes to save yet")
     for member in painted:
-        assert member.scribbles is not None
-        image = member.reading()()
-        suffix = ".nii.gz" if image.nifti_header is not None else ".tif"
-        io.write_mask(folder / f"{member.name}{suffix}", member.scribbles.labels(), image)
+        strokes = member.placed_strokes()
+        suffix = ".nii.gz" if strokes.nifti_header is not None else ".tif"
+        io.write_mask(folder / f"{member.name}{suffix}", strokes.data, strokes)  # type: ignore[arg-type]
     return len(painted)
 
 
@@ -57,12 +56,11 @@ def write_lessons(members: Sequence[Member], folder: Path) -> Path | None:
     folder.mkdir(parents=True)
     lines = []
     for number, member in enumerate(_painted(members)):
-        assert member.scribbles is not None
-        image = member.reading()()
+        placed = member.placed_strokes()
         strokes, pixels = folder / f"{number}_scribbles.ome.tif", folder / f"{number}.ome.tif"
-        io.write_mask(strokes, member.scribbles.labels(), image)
+        io.write_mask(strokes, placed.data, placed)  # type: ignore[arg-type]
         if not member.path:
-            io.write_image(pixels, image)
+            io.write_image(pixels, member.reading()())
         lines.append(f"{member.path or pixels}\t{strokes}")
     written = folder / "lessons.tsv"
     written.write_text("\n".join(lines), encoding="utf-8")
