@@ -358,3 +358,13 @@ def test_an_object_of_a_class_that_was_removed_meanwhile_is_not_to_be_locked(doc
     dock.classes.remove(2)
     assert dock.objects.chosen() is None
     dock.objects.table.close()
+
+
+def test_objects_whose_layer_was_removed_are_not_counted_before_they_are_found_again(dock, viewer):
+    for is_hidden in (False, True):
+        dock.object_panel.objects.setChecked(not is_hidden)
+        viewer.layers.remove(dock.objects.layers.layer)
+        dock.object_panel.objects.setChecked(True)
+        assert not dock.object_panel.save_button.isEnabled()
+        _let_it_look(dock)
+        assert dock.object_panel.count.text() == "2 objects"

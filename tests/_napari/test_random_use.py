@@ -46,6 +46,7 @@ from napari_msseg._napari.class_panel import CLASS, NAME
 from napari_msseg._napari.time_machine import TimeMachine
 from napari_msseg._napari.widget import ScribbleWidget
 from napari_msseg.autosave import VARIABLE, Autosave
+from napari_msseg.classes import ClassTable
 from napari_msseg.commands import (
     ForgetClasses,
     ImageMapped,
@@ -180,6 +181,7 @@ class RandomUse(RuleBasedStateMachine):
         self.locked: list[tuple[Any, Any]] = []
         self.learned = 0
         self.travels = 0
+        self.nobody_trains_on = False
 
     # ------------------------------------------------------------------ what there is
 
@@ -229,8 +231,13 @@ class RandomUse(RuleBasedStateMachine):
 
     # -------------------------------------------------------------------------- images
 
-    @initialize(kind=st.sampled_from(list(SHAPES)), trains=st.booleans(), is_answered=st.booleans())
-    def begin(self, kind: str, trains: bool, is_answered: bool) -> None:
+    @initialize(
+        kind=st.sampled_from(list(SHAPES)),
+        trains=st.booleans(),
+        is_answered=st.booleans(),
+        is_used=st.booleans(),
+    )
+    def begin(self, kind: str, trains: bool, is_answered: bool, is_used: bool) -> None:
         self.add_image(kind, 0)
         self.dock.new_scribbles()
         for place in (0, 1):
@@ -242,6 +249,10 @@ class RandomUse(RuleBasedStateMachine):
                 self.the_disk_answers(0)
             self.all_is_answered(0, 0)
             self.remember_this_moment(is_quick=True)
+            if is_used:
+                self.tick_objects()
+                self.lock_the_slice()
+                self._let_time_pass()
 
     @rule(kind=st.sampled_from(list(SHAPES)), seed=st.integers(0, 2))
     def add_image(self, kind: str, seed: int) -> None:
@@ -788,29 +799,32 @@ class RandomUse(RuleBasedStateMachine):
 
     @rule(is_quick=st.booleans())
     def go_back(self, is_quick: bool) -> None:
-        if self.dock.moment_panel.back_button.isEnabled():
-            self.dock.moment_panel.back_button.click()
-            if is_quick:
-                self._let_the_moment_be_kept()
+        self._go(self.dock.moment_panel.back_button.click, is_quick)
 
     @rule(is_quick=st.booleans())
     def go_forward(self, is_quick: bool) -> None:
-        if self.dock.moment_panel.forward_button.isEnabled():
-            self.dock.moment_panel.forward_button.click()
-            if is_quick:
-                self._let_the_moment_be_kept()
+        self._go(self.dock.moment_panel.forward_button.click, is_quick)
 
     @precondition(lambda self: self.dock.moment_panel.list.count())
     @rule(n=some, is_quick=st.booleans())
     def choose_a_moment(self, n: int, is_quick: bool) -> None:
         panel, machine = self.dock.moment_panel, self.dock.time_machine
         moment = pick(panel._moments, n)
+        item = panel.list.item(n % panel.list.count())
         self.dock.progress_panel.say("nothing yet")
-        panel.list.itemClicked.emit(panel.list.item(n % panel.list.count()))
+        self._go(lambda: panel.list.itemClicked.emit(item), is_quick)
         if is_quick:
-            self._let_the_moment_be_kept()
             arrived = machine._current == moment
             assert arrived or self.dock.progress_panel.status.text() != "nothing yet"
+
+    def _go(self, press: Any, is_quick: bool) -> None:
+        """Press something; if worker and disk are quick, nobody trains on meanwhile."""
+        self.nobody_trains_on = is_quick and not self.dock.time_machine._drafts
+        self.nobody_trains_on &= not self.later.waiting
+        press()
+        if is_quick:
+            self._let_the_moment_be_kept()
+        self.nobody_trains_on = False
 
     @precondition(has_scribbles)
     @rule(at=some, place=st.integers(0, 1))
@@ -821,15 +835,16 @@ class RandomUse(RuleBasedStateMachine):
         self.stroke(0, place, at, 2, 1)
         if self.has_begun():
             self.all_is_answered(0, at)
-        if not panel.back_button.isEnabled() or self.session.scribbles is None:
+        if not panel.back_button.isEnabled() or None in (
+            self.session.image,
+            self.session.scribbles,
+        ):
             return
         before, travels = self._now(), self.travels
-        panel.back_button.click()
-        self._let_the_moment_be_kept()
+        self._go(panel.back_button.click, is_quick=True)
         if self.travels > travels:
             assert panel.forward_button.isEnabled()
-            panel.forward_button.click()
-            self._let_the_moment_be_kept()
+            self._go(panel.forward_button.click, is_quick=True)
             assert self.travels == travels + 2
             _assert_same(self._now(), before)
 
@@ -844,7 +859,7 @@ class RandomUse(RuleBasedStateMachine):
         return {
             "strokes": session.scribbles.data.copy(),
             "locks": self._locked(session.image),
-            "classes": session.classes,
+            "classes": _with_painted(session.classes, session.scribbles.data),
             "prediction": None if session.prediction is None else session.prediction.data.copy(),
         }
 
@@ -852,10 +867,11 @@ class RandomUse(RuleBasedStateMachine):
     def _of(machine: Any, moment: Moment) -> dict[str, Any]:
         saved, prediction, answered = machine._moments().read(moment)
         locked = None if saved.locked is None else saved.locked.labels()
+        strokes = saved.scribbles.labels()
         return {
-            "strokes": saved.scribbles.labels(),
+            "strokes": strokes,
             "locks": np.zeros_like(prediction) if locked is None else locked,
-            "classes": saved.classes,
+            "classes": _with_painted(saved.classes, strokes),
             "prediction": prediction,
             "answered": answered,
             "model": saved.model,
@@ -870,6 +886,8 @@ class RandomUse(RuleBasedStateMachine):
         before, there = self._now(), self._of(machine, moment)
         if before["prediction"] is not None:
             kept = [self._of(machine, one) for one in machine._all()]
+            if not self.nobody_trains_on:  # an answer may have come since this one was kept
+                before["prediction"] = None
             assert any(_are_same(before, one) for one in kept), "what is left behind is not kept"
         RESTORE(machine, moment)
         self.travels += 1
@@ -1102,8 +1120,8 @@ class RandomUse(RuleBasedStateMachine):
     @invariant()
     def the_objects_of_the_table_are_those_that_are_drawn(self) -> None:
         objects, panel = self.dock.objects, self.dock.object_panel
-        if not panel.save_button.isEnabled():
-            return
+        if not panel.save_button.isEnabled() or self.session.image is None:
+            return  # the table of an image that was closed can still be saved
         numbers = objects.layers.layer.data[self.session.frame]
         drawn = np.unique(numbers[numbers > 0])
         np.testing.assert_array_equal(np.sort(objects.found.columns["object"]), drawn)
@@ -1220,6 +1238,13 @@ class RandomUse(RuleBasedStateMachine):
         assert not [path for path in asked if path and Path(path).exists()]
         assert not self.later.waiting
         del self.dock, self.viewer, self.painted, self.locked  # hypothesis holds on to walks
+
+
+def _with_painted(table: ClassTable, strokes: Any) -> ClassTable:
+    """Return a table with all that is painted: it may be that of another layer."""
+    for label in np.unique(strokes[strokes > 0]):
+        table = table.with_class(int(label) - 1)
+    return table
 
 
 def _are_same(one: dict[str, Any], other: dict[str, Any]) -> bool:

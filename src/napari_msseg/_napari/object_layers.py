@@ -227,6 +227,6 @@ class ObjectLayers:
         for image, layer in list(self._layers.items()):
             if layer is event.value:
                 del self._layers[image]
-                if self.is_wanted and image is self._session.image:
+                if image is self._session.image:
                     self.is_wanted = False
                     self.gone.emit()

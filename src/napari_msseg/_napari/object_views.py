@@ -55,7 +55,7 @@ class ObjectViews:
         panel.save_wanted.connect(self._save)
         self.layers.found.connect(self._show)
         self.layers.failed.connect(self.warned.emit)
-        self.layers.gone.connect(panel.untick)
+        self.layers.gone.connect(self._lose)
         self.layers.picked.connect(self._select)
 
     def close(self) -> None:
@@ -119,6 +119,11 @@ class ObjectViews:
             self._frame = frame
             self.found, self._selected = None, 0
             self._panel.show_count(None)
+
+    def _lose(self) -> None:
+        """Forget objects whose layer was removed: what is saved must be what is drawn."""
+        self.found, self._selected = None, 0
+        self._panel.untick()
 
     def _select(self, number: int) -> None:
         self._selected = number
