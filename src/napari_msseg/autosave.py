@@ -6,7 +6,7 @@ import atexit
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -106,6 +106,24 @@ class Autosave:
         except InputError as error:
             self._report(f"kept strokes cannot be read: {error}{_put_aside(path)}")
             return None
+
+    def of_files(self, paths: Collection[str]) -> dict[str, SavedSession]:
+        """Return what was kept last for images that were read from these files.
+
+        Without models. The files may hold something else by now: `find` knows images by what they
+        hold. What cannot be read is left out.
+        """
+        found: dict[str, SavedSession] = {}
+        with suppress(OSError):
+            for home in self.folder.iterdir():
+                with suppress(InputError):
+                    saved = self.find(home.name)
+                    path = "" if saved is None else saved.image_path
+                    if saved is None or path not in paths:
+                        continue
+                    if path not in found or found[path].saved_at < saved.saved_at:
+                        found[path] = saved
+        return found
 
     def model_path(self, fingerprint: str) -> Path:
         """Return where the model of an image belongs; its folder is made if that is possible."""

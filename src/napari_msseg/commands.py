@@ -43,6 +43,11 @@ class SharedImage:
     spacing: tuple[float, ...]
 
     @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Its size along ([Z,] Y, X)."""
+        return tuple(n for n, axis in zip(self.shape, self.axes, strict=True) if axis != "C")
+
+    @property
     def kind(self) -> tuple[int, int]:
         """Number of its spatial axes and of its channels."""
         channels = self.shape[self.axes.index("C")] if "C" in self.axes else 1

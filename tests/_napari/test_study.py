@@ -173,8 +173,45 @@ def test_strokes_of_an_earlier_day_are_there_when_a_folder_is_added_again(
     viewer.layers.clear()
     dock = make_dock(viewer)
     _click(qtbot, dock.study_panel.folder_button)
+    assert _rows(dock, STROKES) == ["–", "2", "–", "–"]  # before it is opened
     _go(dock, 1)
     np.testing.assert_array_equal(dock.layer_panel.chosen_scribbles().data, painted)
+
+
+def test_strokes_of_an_earlier_day_are_learned_from_before_their_image_is_opened(
+    study, viewer, workers, paint, make_dock, qtbot, started
+):
+    _go(study, 1)
+    for label in (1, 2):
+        paint(study.layer_panel.chosen_scribbles(), label)
+    study.destroyed.emit()
+    viewer.layers.clear()
+    dock = make_dock(viewer)
+    _click(qtbot, dock.study_panel.folder_button)
+    _go(dock, 2)
+    _click(qtbot, dock.train_panel.train_button)
+    started(1)
+    assert [Path(c.name).stem for c in workers[-1].of(ShareCompanion)] == ["plate 0"]
+
+
+def test_strokes_are_not_put_onto_a_file_that_holds_something_else_by_now(
+    study, folder, viewer, workers, paint, make_dock, qtbot, started, warnings
+):
+    _go(study, 1)
+    for label in (1, 2):
+        paint(study.layer_panel.chosen_scribbles(), label)
+    study.destroyed.emit()
+    viewer.layers.clear()
+    tifffile.imwrite(folder / "plate 0.tif", np.zeros((50, 60), np.uint8))
+    dock = make_dock(viewer)
+    _click(qtbot, dock.study_panel.folder_button)
+    _go(dock, 2)
+    for label in (1, 2):
+        paint(dock.layer_panel.chosen_scribbles(), label)
+    _click(qtbot, dock.train_panel.train_button)
+    started(1)
+    assert workers[-1].of(ShareCompanion) == []
+    assert "another shape" in warnings[-1]
 
 
 def test_an_image_that_cannot_be_opened_is_told_of_and_nothing_else_changes(

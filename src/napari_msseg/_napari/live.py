@@ -330,10 +330,12 @@ class LiveSession:
             if isinstance(shared, Exception):
                 reason = str(shared)
             elif shared.kind != image.kind:
-                reason = "it has other dimensions or channels" if other.is_painted else ""
-            if reason:
+                reason = "it has other dimensions or channels"
+            elif shared.spatial_shape != other.scribbles.shape:
+                reason = "its file has another shape than what was painted on"
+            if reason and other.is_painted:
                 self.warned.emit(f"“{other.title}” is not learned from: {reason}")
-            if isinstance(shared, Exception) or shared.kind != image.kind:
+            if reason or isinstance(shared, Exception):
                 continue
             self.worker.send(
                 ShareCompanion(

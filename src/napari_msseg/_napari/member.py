@@ -11,6 +11,7 @@ from napari.layers import Image
 from napari_msseg import io
 from napari_msseg._napari import layers
 from napari_msseg.classes import ClassTable
+from napari_msseg.pieces import count_pieces
 from napari_msseg.saved_session import SavedSession
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.volume import Volume
@@ -58,6 +59,11 @@ class Member:
     dice: float = math.nan
     uncertainty: float = math.nan
     visited: bool = False
+
+    def take(self, saved: SavedSession) -> None:
+        """Take what was kept of it on another day for what is painted on it."""
+        self.kept, self.scribbles, self.classes = saved, saved.scribbles, saved.classes
+        self.strokes = sum(count_pieces(saved.scribbles))
 
     @property
     def key(self) -> str:

@@ -25,6 +25,7 @@ from napari_msseg.advice import dice_of, mean_dice
 from napari_msseg.errors import InputError
 from napari_msseg.events import Event, HeldOutScored, ImageRanked
 from napari_msseg.io.pairs import image_files, stem
+from napari_msseg.saved_session import SavedSession
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.volume import Volume
 
@@ -122,6 +123,10 @@ class Study:
         opened = {str(m.image.source.path or "") for m in self.members if m.image is not None}
         known = {m.path for m in self.members} | {str(Path(p).resolve()) for p in opened if p}
         new = [Member(stem(Path(path)), path) for path in found if path not in known]
+        kept = self._keeper.autosave.of_files(found)
+        for member in new:
+            if (saved := kept.get(member.path)) is not None:
+                member.take(saved)
         self.members += new
         self.together = True
         self._show_all()
@@ -322,8 +327,17 @@ class Study:
         for layer in self._layers_of(member):
             if layers.is_scribble_layer(layer):
                 layer.metadata[layers.CLASSES] = table.to_mapping()
-        if member.kept is not None:
-            member.kept = replace(member.kept, classes=table)
+
+    def kept(self, member: Member) -> SavedSession | None:
+        """Return what is painted on an image that was just opened, with the classes of now.
+
+        What was kept for what the file holds counts more than what was kept for its name.
+        """
+        assert member.image is not None
+        saved = self._keeper.find(member.image) or member.kept
+        if saved is None or not self.together or not self._means_the_same(member):
+            return saved
+        return replace(saved, classes=self._session.classes)
 
     def count(self, image: Image | None, snapshot: ScribbleSnapshot, strokes: int) -> None:
         """Hear what is painted on an image now, and how many strokes that are."""

@@ -273,7 +273,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         trained, has_model = self.session.is_running, self.session.knows_a_model
         self.choose_image(image)
         panel.channels.tick(member.channels)
-        kept = member.kept or self.keeper.find(image)
+        kept = self.study.kept(member)
         if panel.chosen_scribbles() is None:
             if kept is None:
                 self.new_scribbles()
