@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 NAMES = ("segment", "interactive", "latency", "supervised", "scribbles", "contrast", "ablation",
-         "throughput")  # fmt: skip
+         "throughput", "tiling")  # fmt: skip
 
 
 def main() -> int:
