@@ -15,7 +15,7 @@ from typer.testing import Result
 from napari_msseg.io import read_image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tools.make_bad_files import BadFile, bad_files, nifti, patched  # noqa: E402
+from tools.make_bad_files import BadFile, bad_files, nifti, patched
 
 TURNED = np.array([[0, -2.0, 0, 5], [1.5, 0, 0, -7], [0, 0, 3.0, 9], [0, 0, 0, 1]])
 REFUSED = [bad for bad in bad_files() if not bad.is_read]

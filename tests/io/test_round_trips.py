@@ -27,11 +27,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from napari_msseg.classes import ClassTable, NamedClass
+from napari_msseg.classes import ClassTable
 from napari_msseg.errors import InputError, InputWarning
 from napari_msseg.io import read_image, read_labels, write_mask, write_probabilities
 from napari_msseg.io.capabilities import HOLDS, TYPES, Aspect, Kept, lacking
-from napari_msseg.io.class_table import read_class_table, write_class_table
+from napari_msseg.io.class_table import class_table_path, read_class_table
 from napari_msseg.io.formats import MASKS, Format
 from napari_msseg.io.geometry_file import geometry_path
 from napari_msseg.io.units import MILLIMETRES, length_in, normalise_unit
@@ -49,6 +49,7 @@ GEOMETRY = (
     *("srow_x", "srow_y", "srow_z"),
 )
 REVERSAL = np.eye(4)[[2, 1, 0, 3]]
+NAMED = ClassTable.default().added('Größe <&> "2" ').added("細胞膜 'x'").moved(3, 1)
 
 
 def examples(count: int) -> Any:
@@ -323,7 +324,7 @@ def test_every_format_holds_what_the_table_says_and_the_rest_lies_beside(
     with folder() as where:
         path = where / f"mask{data.draw(st.sampled_from(SUFFIXES[found]))}"
         with heard() as said:
-            write_mask(path, mask, image)
+            write_mask(path, mask, image, NAMED)
         beside = geometry_path(path)
         assert beside.exists() == bool(missing)
         assert len(said) == bool(missing)
@@ -420,12 +421,11 @@ def check_forms(found: Format, path: Path, _: Volume, __: Volume, missing: bool)
 
 
 def check_classes(found: Format, path: Path, _: Volume, __: Volume, missing: bool) -> None:
-    assert not missing  # it is for the caller, who alone knows the names
-    assert HOLDS[found][Aspect.CLASSES].kept is Kept.BESIDE
-    table = ClassTable.default()
-    named = ClassTable((*table.classes, NamedClass(2, 'Größe <&> "2"', "#123456")))
-    write_class_table(path, named)
-    assert read_class_table(path) == named
+    assert not missing
+    assert read_class_table(path) == NAMED
+    class_table_path(path).unlink()
+    inside = HOLDS[found][Aspect.CLASSES].kept is Kept.EXACTLY
+    assert read_class_table(path) == (NAMED if inside else None)
 
 
 CHECKS = {

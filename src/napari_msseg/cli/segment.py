@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_msseg.classes import ClassTable
 from napari_msseg.cli.exits import say
 from napari_msseg.cli.report import (
     environment,
@@ -67,7 +68,8 @@ def run(request: Request) -> None:
     with naming(request.image):
         image.channels_first()  # refuses a time series before anything slow happens
     scribbles = ScribbleSnapshot.from_labels(read_labels(request.scribbles, like=image))
-    locked = _locked(request.scribbles)
+    saved = read_session(request.scribbles) if request.scribbles.suffix == SUFFIX else None
+    locked = None if saved is None else saved.locked
     if locked is not None:
         scribbles = scribbles.with_locked(locked)
     scribbles.require_trainable()
@@ -75,12 +77,7 @@ def run(request: Request) -> None:
     outcome = _train(request, image, scribbles)
     if locked is not None:
         outcome.mask.ravel()[locked.indices] = locked.classes
-    _write(request, image, scribbles, outcome)
-
-
-def _locked(path: Path) -> ScribbleSnapshot | None:
-    """Return what is locked in a session, None in other files."""
-    return read_session(path).locked if path.suffix == SUFFIX else None
+    _write(request, image, scribbles, outcome, None if saved is None else saved.classes)
 
 
 def parse_spacing(text: str | None) -> tuple[float, ...] | None:
@@ -152,9 +149,13 @@ def session_config(ndim: int, request: Request) -> SessionConfig:
 
 
 def _write(
-    request: Request, image: Volume, scribbles: ScribbleSnapshot, outcome: Segmentation
+    request: Request,
+    image: Volume,
+    scribbles: ScribbleSnapshot,
+    outcome: Segmentation,
+    classes: ClassTable | None,
 ) -> None:
-    write_mask(request.mask, outcome.mask, image)
+    write_mask(request.mask, outcome.mask, image, classes)
     if request.probabilities is not None and outcome.probabilities is not None:
         write_probabilities(request.probabilities, outcome.probabilities, image)
     if request.save_model is not None:
