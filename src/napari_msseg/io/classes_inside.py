@@ -25,6 +25,8 @@ from napari_msseg.io.tables import class_table_of, table_of
 COMMENT = 6
 """Code of an extension that is plain text."""
 MARK = "napari-msseg classes\n"
+NOT_IN_XML = {"\ufffe", "\uffff"}
+"""Beside control characters and lone surrogates, which no name of a class has."""
 CLASS, COLOUR = "class ", "colour "
 
 
@@ -34,7 +36,9 @@ def nifti_extension(classes: ClassTable) -> Any:
 
 
 def ome_annotation(classes: ClassTable) -> dict[str, str]:
-    """Return the keys and values that hold a table."""
+    """Return the keys and values that hold a table; none if a name has what no XML can hold."""
+    if any(NOT_IN_XML & set(c.name) for c in classes):
+        return {}
     pairs = ((f"{CLASS}{c.class_}", c.name, f"{COLOUR}{c.class_}", c.colour) for c in classes)
     return {key: value for a, b, c, d in pairs for key, value in ((a, b), (c, d))}
 

@@ -83,8 +83,9 @@ def write_ome(path: Path, volume: Volume, classes: ClassTable | None = None) -> 
     for axis, size in zip(volume.spatial_axes, volume.spacing, strict=True):
         metadata[f"PhysicalSize{axis}"] = size
         metadata[f"PhysicalSize{axis}Unit"] = _ome_unit(unit)
-    if classes is not None:
-        metadata["MapAnnotation"] = ome_annotation(classes)
+    annotation = {} if classes is None else ome_annotation(classes)
+    if annotation:
+        metadata["MapAnnotation"] = annotation
     tifffile.imwrite(
         path,
         volume.data,
