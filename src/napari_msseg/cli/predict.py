@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_msseg.boundaries import decide
 from napari_msseg.cli.exits import say
@@ -29,6 +30,7 @@ from napari_msseg.io.pairs import stem
 from napari_msseg.io.picture import LARGEST_OF_PNG
 from napari_msseg.preprocessing import normalise
 from napari_msseg.scribbles import IGNORED_CLASS
+from napari_msseg.volume import Volume
 
 if TYPE_CHECKING:
     import torch
@@ -138,24 +140,27 @@ def _predict(
     device: torch.device,
 ) -> dict[str, Any]:
     from napari_msseg.labelled import labels_of
-    from napari_msseg.prediction import predict_probabilities
 
     started = time.monotonic()
     image = read_image(task.image, request.axes, spacing)
     config = network.config
+    film = "T" in image.axes
     with naming(task.image):
-        pixels = normalise(image)
         check_fits(image, config)
+        if film and task.probabilities is not None:
+            raise InputError("is a time series: probabilities are written of single images only")
     check_mask(task.mask, image)
     if task.probabilities is not None:
         check_probabilities(task.probabilities, image, config.n_classes)
-    probabilities = predict_probabilities(network, pixels.data, device)
-    known = None if pixels.invalid is None else np.where(pixels.invalid, 0, IGNORED_CLASS)
-    classes = decide(probabilities, pixels.data, checkpoint.certainty, known).astype(np.uint8)
-    if pixels.invalid is not None:
-        say(f"{task.image}: {pixels.invalid_count} pixels are NaN or infinite: background")
+
+    frames = [image.frame(t) for t in range(image.frames)] if film else [image]
+    probabilities, masks = None, []
+    for frame in frames:
+        classes, probabilities = _answer(task, frame, network, checkpoint, device)
+        masks.append(classes)
+    classes = np.stack(masks) if film else masks[0]
     write_mask(task.mask, labels_of(classes, checkpoint.label_values), image)
-    if task.probabilities is not None:
+    if task.probabilities is not None and probabilities is not None:
         write_probabilities(task.probabilities, probabilities, image)
     seconds = time.monotonic() - started
     share = 100 * np.count_nonzero(classes) / classes.size
@@ -168,3 +173,19 @@ def _predict(
         "seconds": round(seconds, 3),
         **image_fields(image),
     }
+
+
+def _answer(
+    task: Task, image: Volume, network: MSNet, checkpoint: Checkpoint, device: torch.device
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """Return the class of every pixel of an image, or of a frame, and the probabilities."""
+    from napari_msseg.prediction import predict_probabilities
+
+    with naming(task.image):
+        pixels = normalise(image)
+    probabilities = predict_probabilities(network, pixels.data, device)
+    known = None if pixels.invalid is None else np.where(pixels.invalid, 0, IGNORED_CLASS)
+    classes = decide(probabilities, pixels.data, checkpoint.certainty, known).astype(np.uint8)
+    if pixels.invalid is not None:
+        say(f"{task.image}: {pixels.invalid_count} pixels are NaN or infinite: background")
+    return classes, probabilities

@@ -51,6 +51,7 @@ class Request:
     seed: int
     report: str | None
     threads: int = 0
+    frame: int | None = None
 
 
 def run(request: Request) -> None:
@@ -66,7 +67,10 @@ def run(request: Request) -> None:
     _check_outputs(request)
     image = read_image(request.image, request.axes, spacing)
     with naming(request.image):
-        image.channels_first()  # refuses a time series before anything slow happens
+        if request.frame is not None:
+            image = image.frame(request.frame)
+        elif "T" in image.axes:  # before anything slow happens
+            raise InputError(f"is a time series (axes {image.axes}): choose a frame, --frame 0")
     scribbles = ScribbleSnapshot.from_labels(read_labels(request.scribbles, like=image))
     saved = read_session(request.scribbles) if request.scribbles.suffix == SUFFIX else None
     locked = None if saved is None else saved.locked

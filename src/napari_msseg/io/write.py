@@ -45,7 +45,7 @@ def check_output(path: str | os.PathLike[str], like: Volume | None = None) -> No
     path = Path(path)
     found = format_of(path, MASKS)
     check_target(path)
-    if found is Format.PNG and like is not None and like.spatial_ndim != 2:
+    if found is Format.PNG and like is not None and ("T" in like.axes or like.spatial_ndim != 2):
         raise InputError(f"{path}: PNG holds 2D masks only; use .nii.gz or .tif")
 
 
