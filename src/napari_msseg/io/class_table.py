@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from napari_msseg.classes import ClassTable
@@ -44,7 +45,7 @@ def read_class_table(mask_path: Path) -> ClassTable | None:
         If it is no such table, or a class in it is none.
     """
     path = class_table_path(mask_path)
-    if not path.exists():
+    if not os.path.lexists(path):  # Path.exists raises where a name is too long
         return classes_inside(mask_path) if mask_path.is_file() else None
     require_file(path)
     with reading(path, "a table of classes"):
