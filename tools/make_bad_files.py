@@ -99,6 +99,8 @@ def _nifti() -> Iterator[BadFile]:
     yield BadFile("nifti2_shape.nii", patched(second, 24, "<3q", 2**20, 2**20, 2**20), "memory")
     yield BadFile("nifti2_negative.nii", patched(second, 24, "<q", -5))
     yield BadFile("nifti2_offset.nii", patched(second, 168, "<q", 2**60), "begin")
+    endless = patched(second, 400, "<d", 1e300)
+    yield BadFile("nifti2_matrix.nii", endless, "no inverse", is_read=True)
     yield BadFile("nifti2_half.nii", second[: len(second) // 2])
     yield BadFile("nifti2_pixdim.nii", patched(second, 112, "<d", math.nan), "voxel", is_read=True)
 
