@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import io
 import math
+import re
 import struct
 import sys
 import zlib
@@ -98,6 +99,8 @@ def _nifti() -> Iterator[BadFile]:
     yield BadFile("nifti2_shape.nii", patched(second, 24, "<3q", 2**20, 2**20, 2**20), "memory")
     yield BadFile("nifti2_negative.nii", patched(second, 24, "<q", -5))
     yield BadFile("nifti2_offset.nii", patched(second, 168, "<q", 2**60), "begin")
+    endless = patched(second, 400, "<d", 1e300)
+    yield BadFile("nifti2_matrix.nii", endless, "no inverse", is_read=True)
     yield BadFile("nifti2_half.nii", second[: len(second) // 2])
     yield BadFile("nifti2_pixdim.nii", patched(second, 112, "<d", math.nan), "voxel", is_read=True)
 
@@ -177,7 +180,7 @@ def tiff(data: npt.NDArray[Any] | None = None, **options: Any) -> bytes:
     """Return a good TIFF file."""
     stream = io.BytesIO()
     tifffile.imwrite(stream, VOXELS.T if data is None else data, software="", **options)
-    return stream.getvalue()
+    return re.sub(rb"urn:uuid:[0-9a-f-]{36}", b"urn:uuid:" + b"0" * 36, stream.getvalue())
 
 
 TIFFS: dict[str, dict[str, Any]] = {

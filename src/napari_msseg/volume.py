@@ -122,6 +122,21 @@ class Volume:
         """Number of time points (1 without a T axis)."""
         return self.data.shape[self.axes.index("T")] if "T" in self.axes else 1
 
+    def frame(self, index: int) -> Volume:
+        """Return one time point.
+
+        Raises
+        ------
+        InputError
+            If there is no time axis, or no such time point.
+        """
+        if "T" not in self.axes:
+            raise InputError(f"axes {self.axes!r}: there is no time to choose a frame from")
+        if not 0 <= index < self.frames:
+            raise InputError(f"there is no frame {index}: it has {self.frames}, counted from 0")
+        data = np.moveaxis(self.data, self.axes.index("T"), 0)[index]
+        return replace(self, data=data, axes=self.axes.replace("T", ""))
+
     def like(self, data: Array, leading: str = "C") -> Volume:
         """Return `data`, an array over the spatial axes, with this geometry.
 

@@ -93,3 +93,25 @@ def test_a_voxel_of_no_size_is_told(
     done = segment(image, scribbles, "mask.nii")
     assert done.exit_code == 0, done.output
     assert f"warning: {image}: Z: 0 is no size of a voxel; 2 is assumed\n" in done.stderr
+
+
+def test_one_frame_of_a_film_is_segmented_and_its_mask_lies_over_the_film(
+    invoke: Callable[..., Result], tmp_path: Path, scene: Callable[..., Any]
+) -> None:
+    made = scene((6, 24, 24))
+    film = np.stack([made.image.data * 0, made.image.data], axis=0)
+    nib.Nifti1Image(film.T, TURNED).to_filename(tmp_path / "film.nii")
+    nib.Nifti1Image(made.labels.T, TURNED).to_filename(tmp_path / "scribbles.nii")
+    paths = (tmp_path / "film.nii", "--scribbles", tmp_path / "scribbles.nii")
+    how = ("--steps", 1, "--device", "cpu", "--from-scratch")
+    command = ("segment", *paths, "-o", tmp_path / "mask.nii", *how)
+    for more, words in (((), "--frame"), (("--frame", 2), "it has 2")):
+        done = invoke(*command, *more)
+        assert done.exit_code == 2
+        assert words in done.stderr
+    done = invoke(*command, "--frame", 1)
+    assert done.exit_code == 0, done.output
+    mask = nib.load(tmp_path / "mask.nii")
+    assert mask.shape == (24, 24, 6)
+    np.testing.assert_array_equal(mask.affine, TURNED)
+    assert np.asanyarray(mask.dataobj).any()

@@ -51,6 +51,32 @@ def names(folder: Path) -> list[str]:
 # ----------------------------------------------------------- what works
 
 
+def test_every_frame_of_a_film_is_predicted_on_its_own(predict: Any, tmp_path: Path) -> None:
+    film = np.stack([GREY, GREY[::-1], GREY])
+    tifffile.imwrite(tmp_path / "film.tif", film, imagej=True, metadata={"axes": "TYX"})
+    tifffile.imwrite(tmp_path / "frame.tif", film[1])
+    for name in ("film", "frame"):
+        result = predict(tmp_path / f"{name}.tif", "-o", tmp_path / f"{name}_mask.tif")
+        assert result.exit_code == 0, result.output
+    with tifffile.TiffFile(tmp_path / "film_mask.tif") as tif:
+        assert tif.series[0].axes == "TYX"
+        masks = tif.asarray()
+    assert np.array_equal(masks[1], tifffile.imread(tmp_path / "frame_mask.tif"))
+    assert np.array_equal(masks[0], masks[2])
+
+
+def test_of_a_film_there_are_neither_probabilities_nor_pictures(
+    predict: Any, tmp_path: Path
+) -> None:
+    film = tmp_path / "film.tif"
+    tifffile.imwrite(film, np.stack([GREY] * 2), imagej=True, metadata={"axes": "TYX"})
+    for arguments in (("-o", tmp_path / "m.png"), ("-o", tmp_path / "m.tif", "--probabilities")):
+        result = predict(film, *arguments)
+        assert result.exit_code == 2
+        assert "Traceback" not in result.stderr
+    assert not {"m.png", "m.tif"} & set(names(tmp_path))
+
+
 def test_a_mask_holds_the_values_that_the_labels_had(
     predict: Any, save: Save, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ import tifffile
 from typer.testing import Result
 
 from napari_msseg.classes import ClassTable
+from napari_msseg.io.class_table import read_class_table
 from napari_msseg.saved_session import SavedSession, fingerprint, write_session
 from napari_msseg.scribbles import ScribbleSnapshot
 
@@ -47,6 +48,8 @@ def test_a_session_gives_the_mask_that_its_strokes_give(
     one, other = tifffile.imread(tmp_path / "one.tif"), tifffile.imread(tmp_path / "other.tif")
     assert np.array_equal(one, other)
     assert 0 < one.mean() < 1
+    assert read_class_table(tmp_path / "one.tif") == ClassTable.default()
+    assert read_class_table(tmp_path / "other.tif") is None
 
 
 def test_a_session_of_another_image_is_refused_in_the_words_for_any_labels(

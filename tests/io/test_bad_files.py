@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from napari_msseg.classes import ClassTable
 from napari_msseg.errors import InputError, InputWarning
 from napari_msseg.io import check_output, read_image, read_labels, write_mask, write_probabilities
-from napari_msseg.io.class_table import write_class_table
+from napari_msseg.io.class_table import read_class_table, write_class_table
 from napari_msseg.saved_session import read_session
 from napari_msseg.volume import Volume
 
@@ -146,6 +146,13 @@ def test_names_that_cannot_be_are_refused_for_reading_and_writing(
         assert str(path) in str(caught.value)
     assert sorted(os.listdir(tmp_path)) == before
     assert (tmp_path / "loop.tif").is_symlink()
+
+
+def test_a_file_whose_name_is_as_long_as_names_can_be_is_read(tmp_path: Path) -> None:
+    path = tmp_path / ("a" * 251 + ".tif")
+    path.write_bytes(make_bad_files.tiff())
+    assert read_image(path).data.shape == make_bad_files.VOXELS.T.shape
+    assert read_class_table(path) is None
 
 
 def test_a_pipe_is_neither_read_nor_replaced(tmp_path: Path, refuses) -> None:

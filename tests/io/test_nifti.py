@@ -274,3 +274,16 @@ def test_a_matrix_of_zeros_is_left_out(tmp_path: Path, voxels) -> None:
     save(tmp_path / "a.nii", header, voxels)
     with pytest.warns(InputWarning, match="no inverse"):
         assert read_image(tmp_path / "a.nii").affine is None
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_an_image_stays_as_it_was_read_when_its_file_changes(
+    tmp_path: Path, stack, voxels, name: str
+) -> None:
+    path = tmp_path / name
+    save(path, oblique_header(), voxels)
+    volume = read_image(path)
+    with open(path, "r+b") as file:
+        file.seek(0)
+        file.write(bytes(path.stat().st_size))
+    assert np.array_equal(volume.data, stack)

@@ -27,11 +27,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from napari_msseg.classes import ClassTable, NamedClass
+from napari_msseg.classes import ClassTable
 from napari_msseg.errors import InputError, InputWarning
 from napari_msseg.io import read_image, read_labels, write_mask, write_probabilities
 from napari_msseg.io.capabilities import HOLDS, TYPES, Aspect, Kept, lacking
-from napari_msseg.io.class_table import read_class_table, write_class_table
+from napari_msseg.io.class_table import class_table_path, read_class_table
 from napari_msseg.io.formats import MASKS, Format
 from napari_msseg.io.geometry_file import geometry_path
 from napari_msseg.io.units import MILLIMETRES, length_in, normalise_unit
@@ -49,6 +49,7 @@ GEOMETRY = (
     *("srow_x", "srow_y", "srow_z"),
 )
 REVERSAL = np.eye(4)[[2, 1, 0, 3]]
+NAMED = ClassTable.default().added('Größe <&> "2" ').added("細胞膜 'x'").moved(3, 1)
 
 
 def examples(count: int) -> Any:
@@ -323,7 +324,7 @@ def test_every_format_holds_what_the_table_says_and_the_rest_lies_beside(
     with folder() as where:
         path = where / f"mask{data.draw(st.sampled_from(SUFFIXES[found]))}"
         with heard() as said:
-            write_mask(path, mask, image)
+            write_mask(path, mask, image, NAMED)
         beside = geometry_path(path)
         assert beside.exists() == bool(missing)
         assert len(said) == bool(missing)
@@ -420,12 +421,11 @@ def check_forms(found: Format, path: Path, _: Volume, __: Volume, missing: bool)
 
 
 def check_classes(found: Format, path: Path, _: Volume, __: Volume, missing: bool) -> None:
-    assert not missing  # it is for the caller, who alone knows the names
-    assert HOLDS[found][Aspect.CLASSES].kept is Kept.BESIDE
-    table = ClassTable.default()
-    named = ClassTable((*table.classes, NamedClass(2, 'Größe <&> "2"', "#123456")))
-    write_class_table(path, named)
-    assert read_class_table(path) == named
+    assert not missing
+    assert read_class_table(path) == NAMED
+    class_table_path(path).unlink()
+    inside = HOLDS[found][Aspect.CLASSES].kept is Kept.EXACTLY
+    assert read_class_table(path) == (NAMED if inside else None)
 
 
 CHECKS = {
@@ -459,6 +459,86 @@ def test_probabilities_come_back_as_channels_bit_by_bit(
         again = read_image(path)
         assert again.channels == n_classes
         assert np.array_equal(again.channels_first().reshape(shape), probs)
+
+
+@examples(60)
+@given(volumes(), st.integers(1, 4), st.sampled_from([Format.NIFTI, Format.OME_TIFF, Format.TIFF]))
+def test_masks_of_all_frames_come_back_frame_by_frame(
+    image: Volume, n_frames: int, found: Format
+) -> None:
+    shape = (n_frames, *image.spatial_shape)
+    film = replace(image, data=np.zeros(shape), axes="T" + image.axes)
+    mask = np.random.default_rng(n_frames).integers(0, 255, shape).astype(np.uint8)
+    with folder() as where, heard():
+        path = where / f"mask{SUFFIXES[found][-1]}"
+        write_mask(path, mask, film)
+        labels = read_labels(path, film)  # a single frame is an image
+        assert np.array_equal(labels, mask if n_frames > 1 else mask[0])
+        again = read_image(path)
+        assert again.frames == n_frames
+        last = again if n_frames == 1 else again.frame(n_frames - 1)
+        assert np.array_equal(np.squeeze(last.data), np.squeeze(mask[-1]))
+
+
+# ------------------------------------------------------------------------ images of any kind
+
+AXES = ["YX", "ZYX", "CYX", "CZYX", "TYX", "TZYX", "TCYX", "TCZYX", "YXS", "ZYXS", "TYXS"]
+TIFF_TYPES = [np.uint8, np.uint16, np.float32]
+OTHER_TYPES = [np.int8, np.int16, np.int32, np.uint32, np.float64, np.bool_]
+
+
+@examples(120)
+@given(data=st.data())
+def test_images_of_any_axes_types_and_byte_order_are_read_as_they_are(data: Any) -> None:
+    """Multi-channel, RGB, time, 3D and time; nothing is one long, since that has no name."""
+    axes = data.draw(st.sampled_from(AXES))
+    shape = tuple(3 if a == "S" else data.draw(st.integers(2, 5)) for a in axes)
+    kind = data.draw(st.sampled_from(["imagej", "ome"]))
+    types = TIFF_TYPES if kind == "imagej" else TIFF_TYPES + OTHER_TYPES
+    dtype = np.uint8 if "S" in axes else data.draw(st.sampled_from(types))
+    pixels = data.draw(arrays(dtype, shape, elements=st.integers(0, 1)))
+    options: dict[str, Any] = {
+        kind: True,
+        "metadata": {"axes": axes},
+        "photometric": "rgb" if "S" in axes else "minisblack",
+    }
+    if kind == "ome":
+        options["compression"] = data.draw(st.sampled_from([None, "zlib"]))
+        options["byteorder"] = data.draw(st.sampled_from("<>"))
+    in_order = pixels
+    if kind == "imagej" and "CZ" in axes:  # ImageJ's order is TZCYXS
+        place = axes.index("C")
+        in_order = np.swapaxes(pixels, place, place + 1)
+        options["metadata"] = {"axes": axes.replace("CZ", "ZC")}
+    with folder() as where:
+        path = where / f"image{'.ome' if kind == 'ome' else ''}.tif"
+        tifffile.imwrite(path, in_order, **options)
+        volume = read_image(path)
+    wanted = axes.replace("S", "C")
+    assert sorted(volume.axes) == sorted(wanted)
+    assert volume.data.dtype.isnative
+    order = [volume.axes.index(a) for a in wanted]
+    assert np.array_equal(volume.data.transpose(order), pixels)
+
+
+@examples(60)
+@given(data=st.data())
+def test_nifti_images_of_two_to_five_dimensions_and_all_real_types_are_read_as_they_are(
+    data: Any,
+) -> None:
+    types = [np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
+    dtype = np.dtype(data.draw(st.sampled_from([*types, np.float32, np.float64])))
+    shape = data.draw(st.lists(st.integers(2, 4), min_size=2, max_size=5).map(tuple))
+    voxels = data.draw(arrays(dtype, shape))
+    order = data.draw(st.sampled_from("<>"))
+    with folder() as where:
+        header = nib.Nifti1Header(endianness=order)
+        header.set_data_dtype(dtype)
+        nib.Nifti1Image(voxels, np.eye(4), header).to_filename(where / "image.nii")
+        volume = read_image(where / "image.nii")
+    assert volume.axes == "CTZYX"[-len(shape) :]
+    assert volume.data.dtype == dtype
+    assert np.array_equal(volume.data.T, voxels, equal_nan=dtype.kind == "f")
 
 
 # ------------------------------------------------------------------- what lies beside a mask

@@ -17,7 +17,6 @@ from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.panels import LayerPanel
 from napari_msseg._napari.session_files import SessionFiles, reader_of
 from napari_msseg.errors import InputError, InputWarning
-from napari_msseg.io.class_table import write_class_table
 from napari_msseg.io.dtypes import whole_numbers
 from napari_msseg.objects.table import Measurements, write_csv
 
@@ -68,8 +67,7 @@ class FileDialogs:
         if image is None or prediction is None:
             raise InputError(NO_PREDICTION)
         mask = layers.mask_of(prediction, self._exported_frame(image), image)
-        io.write_mask(path, whole_numbers(mask.data), mask)
-        write_class_table(path, self._session.classes)
+        io.write_mask(path, whole_numbers(mask.data), mask, self._session.classes)
 
     def _exported_frame(self, image: Image) -> layers.Frame:
         """Frames of volumes are saved one at a time, frames of images as the stack they are."""

@@ -29,6 +29,10 @@ Spacing = Annotated[
     str | None,
     typer.Option(metavar="Z,Y,X", help="Pixel size (2D: Y,X); wins over the file's own."),
 ]
+Frame = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=0, help="Of a time series, the frame to segment, from 0."),
+]
 Axes = Annotated[
     str | None,
     typer.Option(metavar="AXES", help="Axes of the image, e.g. CZYX; wins over the file's own."),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from napari_msseg.cli import object_commands, record_command, supervised_commands
-from napari_msseg.cli.app import Axes, Device, Report, Seed, Spacing, app
+from napari_msseg.cli.app import Axes, Device, Frame, Report, Seed, Spacing, app
 from napari_msseg.cli.exits import exit_codes
 
 __all__ = ["app", "main", "object_commands", "record_command", "supervised_commands"]
@@ -68,6 +68,7 @@ def segment_command(
     device: Device = "auto",
     spacing: Spacing = None,
     axes: Axes = None,
+    frame: Frame = None,
     probabilities: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the probability of each class (TIFF or NIfTI)."),
@@ -114,6 +115,7 @@ def segment_command(
                 seed=seed,
                 report=json,
                 threads=threads,
+                frame=frame,
             )
         )
 

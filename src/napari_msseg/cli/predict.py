@@ -185,13 +185,20 @@ def _predict(
 
     started = time.monotonic()
     image = read_image(task.image, request.axes, spacing)
+    film = "T" in image.axes
     with naming(task.image):
         check_fits(image, checkpoint.config)
+        if film and task.probabilities is not None:
+            raise InputError("is a time series: probabilities are written of single images only")
     check_mask(task.mask, image)
     if task.probabilities is not None:
         check_probabilities(task.probabilities, image, checkpoint.config.n_classes)
+    probabilities, masks = None, []
     with naming(task.image):
-        classes, probabilities = answer(task, image)
+        for frame in [image.frame(t) for t in range(image.frames)] if film else [image]:
+            mask, probabilities = answer(task, frame)
+            masks.append(mask)
+    classes = np.stack(masks) if film else masks[0]
     write_mask(task.mask, labels_of(classes, checkpoint.label_values), image)
     if task.probabilities is not None and probabilities is not None:
         write_probabilities(task.probabilities, probabilities, image)

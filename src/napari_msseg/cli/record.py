@@ -24,7 +24,6 @@ from napari_msseg.config import SessionConfig, default_config
 from napari_msseg.errors import InputError
 from napari_msseg.io import read_image, read_labels
 from napari_msseg.io.atomic import atomic_path
-from napari_msseg.io.class_table import write_class_table
 from napari_msseg.io.formats import READABLE, Format, format_of
 from napari_msseg.io.guard import require_file
 from napari_msseg.pieces import count_pieces
@@ -77,8 +76,6 @@ def run(request: Request) -> None:
         shutil.copyfile(request.scribbles, temporary)
     wanted = _segmentation(request, strokes)
     segment.run(wanted)
-    if saved is not None:
-        write_class_table(wanted.mask, saved.classes)
     record = _record(request, wanted, image, scribbles, saved)
     _write(request.output / RECORD, json.dumps(record, indent=2, allow_nan=False) + "\n")
     _write(request.output / METHODS, methods_of(record))

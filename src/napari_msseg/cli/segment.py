@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_msseg.classes import ClassTable
 from napari_msseg.cli.exits import say
 from napari_msseg.cli.report import (
     environment,
@@ -50,6 +51,7 @@ class Request:
     seed: int
     report: str | None
     threads: int = 0
+    frame: int | None = None
 
 
 def run(request: Request) -> None:
@@ -65,9 +67,13 @@ def run(request: Request) -> None:
     _check_outputs(request)
     image = read_image(request.image, request.axes, spacing)
     with naming(request.image):
-        image.channels_first()  # refuses a time series before anything slow happens
+        if request.frame is not None:
+            image = image.frame(request.frame)
+        elif "T" in image.axes:  # before anything slow happens
+            raise InputError(f"is a time series (axes {image.axes}): choose a frame, --frame 0")
     scribbles = ScribbleSnapshot.from_labels(read_labels(request.scribbles, like=image))
-    locked = _locked(request.scribbles)
+    saved = read_session(request.scribbles) if request.scribbles.suffix == SUFFIX else None
+    locked = None if saved is None else saved.locked
     if locked is not None:
         scribbles = scribbles.with_locked(locked)
     scribbles.require_trainable()
@@ -75,12 +81,7 @@ def run(request: Request) -> None:
     outcome = _train(request, image, scribbles)
     if locked is not None:
         outcome.mask.ravel()[locked.indices] = locked.classes
-    _write(request, image, scribbles, outcome)
-
-
-def _locked(path: Path) -> ScribbleSnapshot | None:
-    """Return what is locked in a session, None in other files."""
-    return read_session(path).locked if path.suffix == SUFFIX else None
+    _write(request, image, scribbles, outcome, None if saved is None else saved.classes)
 
 
 def parse_spacing(text: str | None) -> tuple[float, ...] | None:
@@ -152,9 +153,13 @@ def session_config(ndim: int, request: Request) -> SessionConfig:
 
 
 def _write(
-    request: Request, image: Volume, scribbles: ScribbleSnapshot, outcome: Segmentation
+    request: Request,
+    image: Volume,
+    scribbles: ScribbleSnapshot,
+    outcome: Segmentation,
+    classes: ClassTable | None,
 ) -> None:
-    write_mask(request.mask, outcome.mask, image)
+    write_mask(request.mask, outcome.mask, image, classes)
     if request.probabilities is not None and outcome.probabilities is not None:
         write_probabilities(request.probabilities, outcome.probabilities, image)
     if request.save_model is not None:

@@ -9,7 +9,7 @@ unit                    becomes mm     exactly             exactly            be
 origin, orientation     7 digits       beside              beside             beside
 qform and sform         exactly        beside              beside             beside
 axes                    plane: slice   plane where Z is 1  as OME             exactly
-classes                 beside         beside              beside             beside
+classes                 exactly        exactly             beside             beside
 ======================  =============  ==================  =================  =============
 
 *Beside* is ``NAME.geometry.json`` (`geometry_file`) or ``NAME.classes.tsv`` (`class_table`).
@@ -97,9 +97,9 @@ HOLDS: Mapping[Format, Mapping[Aspect, Holding]] = {
         Aspect.ORIGIN: Holding(Kept.ROUNDED, FLOAT32),
         Aspect.ORIENTATION: Holding(Kept.ROUNDED, FLOAT32),
         Aspect.FORMS: EXACTLY,
-        Aspect.CLASSES: BESIDE,
+        Aspect.CLASSES: EXACTLY,
     },
-    Format.OME_TIFF: _TIFF,
+    Format.OME_TIFF: {**_TIFF, Aspect.CLASSES: EXACTLY},
     Format.TIFF: {
         **_TIFF,
         # a fraction of 32-bit numbers, of which nine digits are read

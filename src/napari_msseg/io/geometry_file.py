@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -80,7 +81,7 @@ def read_geometry(path: Path, pixels: Pixels) -> Pixels:
     Where it does not fit the file (any more), a note says so and `pixels` stays as it is.
     """
     beside = geometry_path(path)
-    if not beside.exists():
+    if not os.path.lexists(beside):  # Path.exists raises where a name is too long
         return pixels
     try:
         found = _volume(beside, _fields(beside))

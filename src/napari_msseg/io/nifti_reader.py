@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+from nibabel.fileholders import FileHolder
 
 from napari_msseg.errors import InputError
 from napari_msseg.io.dtypes import plain
@@ -49,7 +50,8 @@ def read_nifti(path: Path) -> Pixels:
     with reading(path, "a NIfTI image"), _opened(path) as file:
         # not nib.load: it keeps the file open, and stops before the checksum
         head = read_head(file)
-        image: Any = head.image_class.from_stream(file)
+        # no memory map: the file may change or vanish while the image is in use
+        image: Any = head.image_class.from_file_map({"image": FileHolder(fileobj=file)}, mmap=False)
         _check_size(path, image)
         data = _scaled(image.dataobj)
         _read_to_its_end(file)

@@ -9,7 +9,9 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
+from napari_msseg.classes import ClassTable
 from napari_msseg.io.capabilities import Aspect, lacking
+from napari_msseg.io.classes_inside import nifti_extension
 from napari_msseg.io.formats import Format
 from napari_msseg.io.nifti_header import SIZES, rebuild_header
 from napari_msseg.io.nifti_reader import INTENT, reversed_affine
@@ -20,7 +22,7 @@ NIFTI1_LONGEST = 32767
 """Longest axis that the 16-bit shape of NIfTI-1 can say."""
 
 
-def write_nifti(path: Path, volume: Volume) -> None:
+def write_nifti(path: Path, volume: Volume, classes: ClassTable | None = None) -> None:
     """Write classes, or frames or probabilities of them as the fourth NIfTI dimension.
 
     Where `volume` lies over a NIfTI file, qform, sform, their codes, voxel sizes, units and
@@ -33,6 +35,8 @@ def write_nifti(path: Path, volume: Volume) -> None:
         The file to write.
     volume : Volume
         Axes ([Z,] Y, X), with T or C (classes) before them or not; a type that NIfTI knows.
+    classes : ClassTable, optional
+        What the values mean.
     """
     voxels = _in_nifti_order(volume.data, volume.spatial_ndim)
     header = _header_of(volume, voxels.shape[:3])
@@ -47,6 +51,8 @@ def write_nifti(path: Path, volume: Volume) -> None:
         image.header.set_intent("estimate", name=INTENT)
     else:
         image.header.set_intent("none", name="")
+    if classes is not None:
+        image.header.extensions.append(nifti_extension(classes))
     image.to_filename(path)
 
 

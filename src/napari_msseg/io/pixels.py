@@ -160,7 +160,8 @@ def _affine(pixels: Pixels, spatial_axes: str) -> npt.NDArray[np.float64] | None
 def has_inverse(affine: npt.NDArray[np.float64]) -> bool:
     """Whether a matrix takes voxels to places of their own, however long and thin they are."""
     directions = affine[:-1, :-1]
-    lengths = np.linalg.norm(directions, axis=0)
-    if not np.isfinite(affine).all() or not (lengths > 0).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.linalg.norm(directions, axis=0)
+    if not np.isfinite([*affine.flat, *lengths]).all() or not (lengths > 0).all():
         return False
     return bool(np.linalg.matrix_rank(directions / lengths) == len(directions))

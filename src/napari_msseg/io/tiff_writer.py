@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from napari_msseg.classes import ClassTable
 from napari_msseg.errors import InputError
 from napari_msseg.io.capabilities import HOLDS, TYPES, Aspect
+from napari_msseg.io.classes_inside import ome_annotation
 from napari_msseg.io.formats import Format
 from napari_msseg.io.units import MILLIMETRES, PIXEL, normalise_unit
 from napari_msseg.volume import Array, Volume
@@ -64,7 +66,7 @@ def _in_imagej_order(volume: Volume) -> Array:
     return volume.data.transpose(order).reshape([sizes.get(a, 1) for a in IMAGEJ_AXES])
 
 
-def write_ome(path: Path, volume: Volume) -> None:
+def write_ome(path: Path, volume: Volume, classes: ClassTable | None = None) -> None:
     """Write an OME-TIFF file, zlib-compressed, BigTIFF where it must be.
 
     Parameters
@@ -72,13 +74,18 @@ def write_ome(path: Path, volume: Volume) -> None:
     path : Path
         The file to write.
     volume : Volume
-        Any integer type up to 32 bits or float32; channels, if any, first.
+        Any integer type up to 32 bits or float32; channels or frames, if any, first.
+    classes : ClassTable, optional
+        What the values mean.
     """
     unit = normalise_unit(volume.unit)
     metadata: dict[str, object] = {"axes": volume.axes}
     for axis, size in zip(volume.spatial_axes, volume.spacing, strict=True):
         metadata[f"PhysicalSize{axis}"] = size
         metadata[f"PhysicalSize{axis}Unit"] = _ome_unit(unit)
+    annotation = {} if classes is None else ome_annotation(classes)
+    if annotation:
+        metadata["MapAnnotation"] = annotation
     tifffile.imwrite(
         path,
         volume.data,

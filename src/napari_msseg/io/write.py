@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from napari_msseg.classes import ClassTable
 from napari_msseg.errors import InputError
 from napari_msseg.io.atomic import atomic_path, check_target
 from napari_msseg.io.capabilities import TYPES, lacking, require_type
+from napari_msseg.io.class_table import write_class_table
 from napari_msseg.io.dtypes import smallest_unsigned
 from napari_msseg.io.formats import MASKS, PROBABILITIES, Format, format_of
 from napari_msseg.io.geometry_file import geometry_path, remove_geometry, write_geometry
@@ -43,12 +45,15 @@ def check_output(path: str | os.PathLike[str], like: Volume | None = None) -> No
     path = Path(path)
     found = format_of(path, MASKS)
     check_target(path)
-    if found is Format.PNG and like is not None and like.spatial_ndim != 2:
+    if found is Format.PNG and like is not None and ("T" in like.axes or like.spatial_ndim != 2):
         raise InputError(f"{path}: PNG holds 2D masks only; use .nii.gz or .tif")
 
 
 def write_mask(
-    path: str | os.PathLike[str], mask: npt.NDArray[np.integer | np.bool_], like: Volume
+    path: str | os.PathLike[str],
+    mask: npt.NDArray[np.integer | np.bool_],
+    like: Volume,
+    classes: ClassTable | None = None,
 ) -> None:
     """Write the class of every pixel with the geometry of its image.
 
@@ -63,6 +68,9 @@ def write_mask(
         (T, *like.spatial_shape).
     like : Volume
         The image that was segmented.
+    classes : ClassTable, optional
+        What the values mean: goes into NIfTI and OME-TIFF, and beside every format as
+        ``NAME.classes.tsv``.
 
     Warns
     -----
@@ -85,8 +93,8 @@ def write_mask(
                 f"a mask of shape {mask.shape} does not lie over an image of spatial shape "
                 f"{like.spatial_shape}"
             )
-        classes = mask if mask.dtype.name in KEPT_TYPES else smallest_unsigned(mask)
-        _write(path, found, like.like(classes, "T"))
+        values = mask if mask.dtype.name in KEPT_TYPES else smallest_unsigned(mask)
+        _write(path, found, like.like(values, "T"), classes)
 
 
 def write_image(path: str | os.PathLike[str], image: Volume) -> None:
@@ -149,18 +157,20 @@ def write_probabilities(
         _write(path, found, like.like(probs.astype(np.float32, copy=False)))
 
 
-def _write(path: Path, found: Format, volume: Volume) -> None:
-    """Write a file, and what it cannot hold beside it: both of them or neither."""
+def _write(path: Path, found: Format, volume: Volume, classes: ClassTable | None = None) -> None:
+    """Write a file, and what it cannot hold beside it: all of them or none."""
     if found is Format.TIFF:
         require_imagej(volume.data)
     if found is not Format.PNG:  # whose writer looks at the values
         require_type(found, volume.data.dtype)
     missing = lacking(found, volume)
-    with ExitStack() as both:
-        temporary = both.enter_context(atomic_path(path))
-        _write_as(found, temporary, volume)
+    with ExitStack() as together:
+        temporary = together.enter_context(atomic_path(path))
+        _write_as(found, temporary, volume, classes)
         if missing:
-            write_geometry(both.enter_context(atomic_path(geometry_path(path))), volume)
+            write_geometry(together.enter_context(atomic_path(geometry_path(path))), volume)
+        if classes is not None:
+            write_class_table(path, classes)
     if missing:
         what = ", ".join(aspect.value for aspect in missing)
         beside = geometry_path(path).name
@@ -169,12 +179,12 @@ def _write(path: Path, found: Format, volume: Volume) -> None:
         remove_geometry(path)
 
 
-def _write_as(found: Format, path: Path, volume: Volume) -> None:
+def _write_as(found: Format, path: Path, volume: Volume, classes: ClassTable | None) -> None:
     if found is Format.NIFTI:
-        write_nifti(path, volume)
+        write_nifti(path, volume, classes)
     elif found is Format.PNG:
         write_png(path, volume.data)  # type: ignore[arg-type]
     elif found is Format.OME_TIFF:
-        write_ome(path, volume)
+        write_ome(path, volume, classes)
     else:
         write_imagej(path, volume)
