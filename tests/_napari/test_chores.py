@@ -156,7 +156,7 @@ MASKS = """
 import sys, pathlib, numpy, tifffile
 images, masks = map(pathlib.Path, (sys.argv[3], sys.argv[5]))
 masks.mkdir()
-for path in sorted(images.iterdir())[:{most}]:
+for path in sorted(images.glob("*.tif"))[:{most}]:
     pixels = tifffile.imread(path)
     tifffile.imwrite(masks / path.name, (pixels > pixels.mean()).astype(numpy.uint8), ome=True)
     print(path, file=sys.stderr, flush=True)
@@ -168,7 +168,8 @@ sys.exit({code})
 def test_the_other_open_images_get_a_prediction(
     dock, viewer, workers, command, qtbot, add_image, warnings
 ):
-    other = viewer.add_image(np.eye(20, dtype=np.float64), name="other")
+    turned = {"scale": (2.0, 3.0), "translate": (5.0, 6.0)}  # more than the file holds
+    other = viewer.add_image(np.eye(20, dtype=np.float64), name="other", **turned)
     viewer.add_image(np.zeros((2, 5, 20, 20)), name="film")
     command(MASKS.format(most=9, code=0))
     dock.study_panel.apply_button.click()

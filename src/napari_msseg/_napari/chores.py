@@ -19,7 +19,7 @@ from napari_msseg._napari.keeper import Keeper
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.panels import ExportPanel, LayerPanel
 from napari_msseg._napari.study import Study
-from napari_msseg._napari.study_files import write_lessons
+from napari_msseg._napari.study_files import between_programs, write_lessons
 from napari_msseg.errors import InputError
 from napari_msseg.events import Event, ModelKept
 from napari_msseg.io.pairs import image_files
@@ -129,7 +129,8 @@ class Chores:
         pairs: list[tuple[Image, Path]] = []
         try:
             for number, (other, volume) in enumerate(images):
-                io.write_image(folder / "images" / f"{number}.ome.tif", volume)
+                with between_programs():
+                    io.write_image(folder / "images" / f"{number}.ome.tif", volume)
                 pairs.append((other, folder / "masks" / f"{number}.ome.tif"))
             lessons = self._lessons(image)
         except InputError as error:

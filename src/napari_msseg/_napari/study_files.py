@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from napari_msseg import io
 from napari_msseg._napari.member import Member
-from napari_msseg.errors import InputError
+from napari_msseg.errors import InputError, InputWarning
 
 
 def save_strokes(members: Sequence[Member], folder: Path) -> int:
@@ -58,13 +60,22 @@ def write_lessons(members: Sequence[Member], folder: Path) -> Path | None:
     for number, member in enumerate(_painted(members)):
         placed = member.placed_strokes()
         strokes, pixels = folder / f"{number}_scribbles.ome.tif", folder / f"{number}.ome.tif"
-        io.write_mask(strokes, placed.data, placed)  # type: ignore[arg-type]
-        if not member.path:
-            io.write_image(pixels, member.reading()())
+        with between_programs():
+            io.write_mask(strokes, placed.data, placed)  # type: ignore[arg-type]
+            if not member.path:
+                io.write_image(pixels, member.reading()())
         lines.append(f"{member.path or pixels}\t{strokes}")
     written = folder / "lessons.tsv"
     written.write_text("\n".join(lines), encoding="utf-8")
     return written if lines else None
+
+
+@contextmanager
+def between_programs() -> Iterator[None]:
+    """Write what only we read again: nobody wants to hear what its format cannot hold."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)
+        yield
 
 
 def _painted(members: Sequence[Member]) -> list[Member]:
