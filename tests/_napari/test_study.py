@@ -385,6 +385,24 @@ def test_images_of_other_kinds_are_left_out_and_told_of_where_they_are_painted_o
     ]
 
 
+def test_where_only_what_cannot_be_learned_from_is_painted_on_nothing_is_begun(
+    open_two, viewer, workers, warnings, paint, qtbot
+):
+    dock = open_two.dock
+    viewer.add_image(np.zeros((6, 32, 40)), name="volume")
+    dock.new_scribbles()
+    for label in (1, 2):
+        paint(dock.layer_panel.chosen_scribbles(), label)
+    dock.study_panel.together.click()
+    _go(dock, 1)
+    _click(qtbot, dock.train_panel.train_button)
+    qtbot.waitUntil(lambda: not dock.session.is_running, timeout=10_000)
+    assert workers[-1].of(StartSession) == []
+    assert "“volume” is not learned from" in warnings[-2]
+    assert "no scribbles" in warnings[-1].lower()
+    assert dock.train_panel.train_button.isEnabled()
+
+
 def test_a_companion_that_has_gone_from_the_disk_is_told_of_and_the_rest_trains(
     study, folder, workers, warnings, paint, qtbot, started
 ):

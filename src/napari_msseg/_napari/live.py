@@ -104,6 +104,7 @@ class LiveSession:
         self._model_of: tuple[Image, ...] = ()  # channels that the worker has weights of
         self._wants_pause = False  # of a session that the worker does not know of yet
         self._sent: ScribbleSnapshot | None = None
+        self._said: set[str] = set()  # of images that cannot be learned from
         self._closed = False
         self.timers = timer = SingleShots()
         self.worker = WorkerHost()
@@ -289,7 +290,14 @@ class LiveSession:
         once: bool,
         others: Sequence[tuple[OtherImage, SharedImage | Exception]],
     ) -> None:
-        self._share_others(shared, others)
+        fitting = self._fitting(shared, others)
+        try:  # those that were counted on may not fit
+            self._require_trainable(snapshot, [other for other, _ in fitting])
+        except InputError as error:
+            self._set_state(SessionState.STOPPED, str(error))
+            self.warned.emit(str(error))
+            return
+        self._share_others(fitting)
         live = self.live and not once
         model_path = self.model_paths.pop(channels[0], "")
         self._started, self._model_of = self._number, channels
@@ -321,10 +329,11 @@ class LiveSession:
             self.pause()
         self._take_strokes()  # those painted while the image was read
 
-    def _share_others(
+    def _fitting(
         self, image: SharedImage, others: Sequence[tuple[OtherImage, SharedImage | Exception]]
-    ) -> None:
-        """Send the worker what it is to learn from beside the image; say what it cannot have."""
+    ) -> list[tuple[OtherImage, SharedImage]]:
+        """Return what can be learned from beside an image; say once of what else it cannot."""
+        fitting = []
         for other, shared in others:
             reason = ""
             if isinstance(shared, Exception):
@@ -333,10 +342,17 @@ class LiveSession:
                 reason = "it has other dimensions or channels"
             elif shared.spatial_shape != other.scribbles.shape:
                 reason = "its file has another shape than what was painted on"
-            if reason and other.is_painted:
-                self.warned.emit(f"“{other.title}” is not learned from: {reason}")
-            if reason or isinstance(shared, Exception):
-                continue
+            words = f"“{other.title}” is not learned from: {reason}"
+            if reason and other.is_painted and words not in self._said:
+                self._said.add(words)
+                self.warned.emit(words)
+            if not reason and isinstance(shared, SharedImage):
+                fitting.append((other, shared))
+        return fitting
+
+    def _share_others(self, others: Sequence[tuple[OtherImage, SharedImage]]) -> None:
+        """Send the worker what it is to learn from beside the image."""
+        for other, shared in others:
             self.worker.send(
                 ShareCompanion(
                     session=self._number,
