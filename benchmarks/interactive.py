@@ -71,6 +71,7 @@ OWN_CODE = (
         "blocks",
         "boundaries",
         "checkpoint",
+        "companions",
         "guidance",
         "guide",
         "guided",

@@ -323,7 +323,8 @@ def test_answers_are_keyed_on_every_module_that_a_session_is_made_of():
         found = {n.module.split(".")[1] for n in imports if n.module.startswith("napari_msseg.")}
         found |= {a.name for n in imports if n.module == "napari_msseg" for a in n.names}
         left |= {f for f in found if (root / f"{f}.py").exists()} - known
-    shows_and_scores = {"commands", "insight", "maps", "spots", "held_out", "advice", "pieces"}
+    shows_and_scores = {"commands", "insight", "maps", "spots", "held_out", "advice", "pieces",
+                            "ranking"}  # fmt: skip
     assert known - {"events", "errors"} - shows_and_scores <= set(interactive.OWN_CODE)
 
 

@@ -361,7 +361,7 @@ class User:
         rows = panel.list
         if rows.topLevelItemCount() and rng.random() < 0.6:
             item = rows.topLevelItem(rng.randrange(rows.topLevelItemCount()))
-            rows.itemDoubleClicked.emit(item, 0)
+            rows.itemClicked.emit(item, 0)
         else:
             buttons = panel.together, panel.next_button, panel.folder_button, panel.save_button
             rng.choice(buttons).click()

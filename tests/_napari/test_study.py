@@ -13,6 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
 from napari_msseg._napari import layers
+from napari_msseg._napari.live import UPDATE_STEPS
 from napari_msseg._napari.study_panel import DICE, NAME, STROKES, UNSURE
 from napari_msseg.commands import RankImages, ShareCompanion, StartSession
 from napari_msseg.events import HeldOutScored, ImageRanked, SessionState
@@ -30,7 +31,7 @@ def _rows(dock, column=NAME):
 
 def _go(dock, number):
     rows = dock.study_panel.list
-    rows.itemDoubleClicked.emit(rows.topLevelItem(number), NAME)
+    rows.itemClicked.emit(rows.topLevelItem(number), NAME)
 
 
 def _images(viewer):
@@ -316,7 +317,7 @@ def test_going_on_while_it_trains_goes_on_with_the_same_model(
     assert warnings == []
 
 
-def test_what_is_stopped_stays_stopped_and_train_goes_on_with_the_model(
+def test_after_stop_an_image_that_is_gone_to_is_answered_once_with_the_model(
     study, workers, paint, qtbot, started
 ):
     _go(study, 1)
@@ -326,9 +327,36 @@ def test_what_is_stopped_stays_stopped_and_train_goes_on_with_the_model(
     started(1)
     workers[-1].state(SessionState.STOPPED)
     _go(study, 2)
-    assert not study.session.is_running
+    start = started(2)  # it is answered, and no more
+    assert start.keep_model
+    assert start.config.max_steps == UPDATE_STEPS
+    workers[-1].state(SessionState.FINISHED)
     _click(qtbot, study.train_panel.train_button)
-    assert started(2).keep_model
+    assert started(3).keep_model
+
+
+def test_what_was_never_trained_is_not_trained_by_going_there(study, workers, paint):
+    _go(study, 1)
+    for label in (1, 2):
+        paint(study.layer_panel.chosen_scribbles(), label)
+    _go(study, 2)
+    assert not study.session.is_running
+
+
+def test_what_is_locked_on_one_image_is_learned_from_on_the_others(
+    study, workers, paint, qtbot, started
+):
+    _go(study, 1)
+    for label in (1, 2):
+        paint(study.layer_panel.chosen_scribbles(), label)
+    _click(qtbot, study.train_panel.train_button)
+    started(1)
+    workers[-1].tile(np.ones((32, 40), np.uint8))
+    study.locks.lock_slice()
+    _go(study, 2)
+    started(2)
+    (companion,) = workers[-1].of(ShareCompanion)
+    assert companion.indices.size > 500  # few of the locked ones beside the strokes
 
 
 def test_a_class_that_is_renamed_is_renamed_for_all(open_two, workers, paint, qtbot, started):

@@ -85,8 +85,8 @@ class Chores:
 
     def apply(self) -> None:
         """Segment all images of a folder with the model of now."""
-        image, window = self._session.image, self._panel.window()
-        if image is None or not self._session.has_model:
+        image, window = self._panel.chosen_image(), self._panel.window()
+        if image is None or not self._session.knows_a_model:
             self.warned.emit(NO_MODEL)
             return
         source = QFileDialog.getExistingDirectory(window, "Folder of images to segment")
@@ -116,8 +116,8 @@ class Chores:
 
     def apply_to_open(self) -> None:
         """Segment the other open images with the model of now, and show their masks."""
-        image, folder = self._session.image, Path(self._folder.name) / "open"
-        if image is None or not self._session.has_model:
+        image, folder = self._panel.chosen_image(), Path(self._folder.name) / "open"
+        if image is None or not self._session.knows_a_model:
             self.warned.emit(NO_MODEL)
             return
         images = self._study.open_images(image)

@@ -15,6 +15,9 @@ STEPS = (
     "<b>Train.</b> The first answer comes within seconds. Paint where it is wrong; "
     "with <b>Live</b> on, strokes are taken up as you release the brush.",
     "<b>N</b> takes you to where a stroke would help most.",
+    "<b>Objects</b> counts and measures what was found; <b>L</b> locks what is right.",
+    "<b>Many images:</b> <b>Add folder…</b>; strokes on any of them train one model. <b>Next "
+    "image</b> goes to the one that it is least sure of, <b>Apply to folder…</b> does the rest.",
     "<b>Save mask…</b> writes TIFF or NIfTI that lies exactly over the image, and a table of the "
     "classes beside it. <b>Save session…</b> keeps strokes and model to go on with.",
 )

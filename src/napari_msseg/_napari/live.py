@@ -450,8 +450,8 @@ class LiveSession:
 
     @property
     def knows_a_model(self) -> bool:
-        """Whether the worker has weights to go on from."""
-        return bool(self._model_of)
+        """Whether the worker has weights to go on from, of whatever image."""
+        return bool(self._model_of) and self._started > 0 and self.worker.is_alive
 
     def carry_model_to(self, image: Image, channels: Sequence[Image] = ()) -> None:
         """Let the next Train of an image go on from the model of now, whosever it is."""

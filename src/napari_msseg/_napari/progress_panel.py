@@ -29,7 +29,7 @@ class ProgressPanel(QGroupBox):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__("3 · Watch")
-        self.status = _line("Choose an image, press New scribbles, and paint.", 3)
+        self.status = _line("Choose an image, press New scribbles, and paint.", 4)
         self.status.setAccessibleName("Status")
         self.numbers = _line("", 2)
         self.score = _line("", 2)
@@ -94,6 +94,7 @@ class ProgressPanel(QGroupBox):  # type: ignore[misc]
     def say(self, text: str) -> None:
         """Show a line of plain words."""
         self.status.setText(text)
+        self.status.setToolTip(text)
 
     def _draw(self, event: StepDone, device: str) -> None:
         self.plot.show_losses(self._steps, self._losses)

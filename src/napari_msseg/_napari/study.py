@@ -131,7 +131,7 @@ class Study:
         self.together = True
         self._show_all()
         self.said.emit(
-            f"{len(new)} image{'s' * (len(new) != 1)} added: a double click opens one; strokes on "
+            f"{len(new)} image{'s' * (len(new) != 1)} added: a click opens one; strokes on "
             "any of them train one model."
         )
 
@@ -302,13 +302,22 @@ class Study:
                     f"“{member.name}” is not learned from: its classes mean something else"
                 )
                 continue
-            scribbles = member.scribbles
-            if scribbles is None:
-                assert member.image is not None
-                nothing = np.zeros(layers.spatial_shape(member.image), np.uint8)
-                scribbles = ScribbleSnapshot.from_labels(nothing)
+            scribbles = self._taught(member)
             found.append(OtherImage(member.key, member.name, member.reading(), scribbles))
         return found
+
+    def _taught(self, member: Member) -> ScribbleSnapshot:
+        """Return what an image teaches: what is painted on it, and what is locked."""
+        scribbles, image = member.scribbles, member.image
+        if scribbles is None:
+            assert image is not None
+            nothing = np.zeros(layers.spatial_shape(image), np.uint8)
+            scribbles = ScribbleSnapshot.from_labels(nothing)
+        if image is not None:
+            locked = self._session.answers.locks.snapshot(image)
+        else:
+            locked = None if member.kept is None else member.kept.locked
+        return scribbles if locked is None else scribbles.with_locked(locked)
 
     def _means_the_same(self, member: Member) -> bool:
         """Whether nothing is painted on an image that has the name of another class here."""

@@ -57,14 +57,14 @@ class StudyPanel(QGroupBox):  # type: ignore[misc]
         self.list.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.list.setHeaderLabels(["Image", "strokes", "Dice", "unsure"])
         self.list.setToolTip(
-            "A double click goes there. Dice: of its strokes, each left out and predicted from all "
+            "A click goes there. Dice: of its strokes, each left out and predicted from all "
             "others. Unsure: how level the two likeliest classes are, on average"
         )
         header = self.list.header()
         header.setStretchLastSection(False)
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
-        self.list.itemDoubleClicked.connect(self._choose)
+        self.list.itemClicked.connect(self._choose)
         self.folder_button = push_button(
             "Add folder…", "Images of a folder, opened one at a time", self.folder_wanted
         )

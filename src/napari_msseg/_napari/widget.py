@@ -284,6 +284,8 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self.session.carry_model_to(image, member.channels)
         if trained:
             self.train()
+        elif has_model and self.study.together:
+            self.update_once()
 
     def _take_in_hand(self, scribbles: Labels) -> None:
         """Add a scribble layer, unless that is done, choose it, and the brush of foreground."""
