@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_msseg._napari import background
 from napari_msseg.commands import KeepModel
 from napari_msseg.events import ModelKept, SessionState
+from napari_msseg.io.class_table import read_class_table
 from napari_msseg.io.pairs import find_pairs
 
 SAY = (
@@ -180,6 +181,17 @@ def test_the_other_open_images_get_a_prediction(
     assert dock.session.image is not other  # what is worked on stays
     assert "film prediction" not in viewer.layers
     assert warnings == []
+
+
+def test_masks_of_a_folder_have_the_names_of_the_classes_beside_them(
+    dock, workers, command, folders, qtbot
+):
+    command(MASKS.replace("masks.mkdir()", "").format(most=9, code=0))
+    dock.classes.rename(1, "Nuclei")
+    dock.export_panel.apply_button.click()
+    _keep(workers[0])
+    qtbot.waitUntil(lambda: "the masks are in" in _status(dock), timeout=10_000)
+    assert read_class_table(folders / "masks" / "b.tif").names[1] == "Nuclei"
 
 
 def test_of_open_images_those_that_could_be_done_are_shown(

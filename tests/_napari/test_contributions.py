@@ -299,3 +299,15 @@ def test_a_volume_becomes_an_image_layer_with_what_is_known_of_it(axes, shape, o
     _, given, kind = contributions.layer_data(volume, "name")
     assert kind == "image"
     assert set(given) == options | {"name", "metadata"}
+
+
+@pytest.mark.parametrize(
+    ("highest", "dtype", "limits"),
+    [(31, np.uint8, [0, 31]), (200, np.uint8, [0, 255]), (0, np.uint8, [0, 255])],
+)
+def test_dark_images_of_8_bits_can_be_seen(viewer, tmp_path, highest, dtype, limits):
+    pixels = np.zeros((9, 12), dtype)
+    pixels[4, 5] = highest
+    tifffile.imwrite(tmp_path / "dark.tif", pixels)
+    (layer,) = viewer.open(tmp_path / "dark.tif", plugin=PLUGIN)
+    assert layer.contrast_limits == limits

@@ -466,6 +466,14 @@ def test_strokes_of_all_images_are_saved_as_train_takes_them(
     assert found["plate 2"] is None
 
 
+def test_who_saves_a_session_hears_that_it_is_of_one_image(study, paint):
+    for number in (1, 2):
+        _go(study, number)
+        paint(study.layer_panel.chosen_scribbles(), 1)
+    study.files.saved.emit("/somewhere/plate.msseg")
+    assert "this image alone" in study.progress_panel.status.text()
+
+
 # ---------------------------------------------------------------------- what is told
 
 

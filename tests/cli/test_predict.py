@@ -21,6 +21,9 @@ from PIL import Image
 from typer.testing import Result
 
 from napari_msseg.checkpoint import Checkpoint
+from napari_msseg.classes import ClassTable
+from napari_msseg.saved_session import SavedSession, write_session
+from napari_msseg.scribbles import ScribbleSnapshot
 
 Invoke = Callable[..., Result]
 Save = Callable[[Path, np.ndarray], Path]
@@ -401,6 +404,22 @@ def test_a_folder_that_is_stopped_holds_whole_files_only(save, model, tmp_path):
     assert 3 < len(written) < 40
     for path in written:
         assert tifffile.imread(path).shape == (256, 256)
+
+
+def test_a_session_that_holds_a_model_is_a_model(
+    invoke: Invoke, model: Path, save: Save, tmp_path: Path
+) -> None:
+    image = save(tmp_path / "i.tif", GREY)
+    scribbles = ScribbleSnapshot.from_labels(np.ones(GREY.shape, np.uint8))
+    saved = SavedSession("i", "", "0" * 32, ClassTable.default(), scribbles, "2026-01-01T00:00:00")
+    for name, weights in (("with", model.read_bytes()), ("without", None)):
+        write_session(tmp_path / f"{name}.msseg", dataclasses.replace(saved, model=weights))
+    for name, code in (("with", 0), ("without", 2)):
+        mask = tmp_path / f"{name}.tif"
+        result = invoke("predict", tmp_path / f"{name}.msseg", image, "-o", mask)
+        assert result.exit_code == code, result.output
+        assert mask.exists() == (code == 0)
+    assert "holds no model" in result.output
 
 
 # ------------------------------------------------------- with strokes in mind

@@ -22,7 +22,8 @@ from napari_msseg._napari.study import Study
 from napari_msseg._napari.study_files import between_programs, write_lessons
 from napari_msseg.errors import InputError
 from napari_msseg.events import Event, ModelKept
-from napari_msseg.io.pairs import image_files
+from napari_msseg.io.class_table import write_class_table
+from napari_msseg.io.pairs import image_files, stem
 from napari_msseg.saved_session import write_session
 
 INTERRUPTED = 130
@@ -68,7 +69,7 @@ class Chores:
         self._errors: list[str] = []
         self._pairs: list[tuple[Image, Path]] = []  # open images, and where their masks come
         self._outcome = ""
-        self._places = self._interrupted = ("", "")
+        self._places = self._interrupted = self._tabled = ("", "")
         buttons.apply_wanted.connect(self.apply)
         buttons.record_wanted.connect(self.record)
         study.apply_wanted.connect(self.apply_to_open)
@@ -110,7 +111,7 @@ class Chores:
         goes_on = ["--skip-done"] if self._interrupted == (source, target) else []
         arguments = ["predict", model, source, "-o", target, *goes_on, *lessons]
         outcome = f"the masks are in {target}"
-        self._places = source, target
+        self._places = self._tabled = source, target
         self._waiting = model, lambda: self._begin(arguments, len(images), outcome)
         self._session.keep_model(model)
 
@@ -150,6 +151,19 @@ class Chores:
                 mask = np.asarray(io.read_labels(path)).astype(np.uint8)
                 if mask.shape == layers.spatial_shape(image):
                     self._session.answers.show_mask(image, mask, self._session.classes)
+
+    def _write_class_tables(self) -> None:
+        """Lay the names of the classes beside the masks of a folder."""
+        (source, target), self._tabled = self._tabled, ("", "")
+        if not target:
+            return
+        try:
+            names = {stem(path) for path in image_files(Path(source))}
+            for mask in image_files(Path(target)):
+                if stem(mask) in names:
+                    write_class_table(mask, self._session.classes)
+        except InputError as error:
+            self.warned.emit(str(error))
 
     def _lessons(self, image: Image) -> list[str]:
         """Return the options that have masks know the strokes, not the network alone."""
@@ -219,6 +233,7 @@ class Chores:
     def _conclude(self, code: int) -> None:
         self._buttons.show_chore("")
         self._show_masks()
+        self._write_class_tables()
         is_stopped = code in (INTERRUPTED, -1) and not self._errors
         self._interrupted = self._places if is_stopped else ("", "")
         if code == 0:

@@ -26,6 +26,7 @@ PLACING = (
     *("units", "axis_labels", "metadata"),
 )
 """What napari says about a layer that puts a mask in its place."""
+DARK = 128
 PLUGIN, WIDGET = "napari-msseg", "Scribble segmentation"
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -42,8 +43,22 @@ def layer_data(volume: Volume, name: str) -> LayerData:
     options["scale"] = tuple(size.get(a, 1.0) for a in axes)
     options["units"] = tuple(volume.unit if a in size else PIXEL for a in axes)
     options["axis_labels"] = tuple(axes.lower())
+    limits = None if "C" in volume.axes else dark_limits(volume.data)
+    if limits is not None:
+        options["contrast_limits"] = limits
     options["metadata"] = {GEOMETRY: {"affine": volume.affine, "nifti_header": volume.nifti_header}}
     return volume.data, options, "image"
+
+
+def dark_limits(pixels: Any) -> tuple[int, int] | None:
+    """Return the range of 8-bit pixels that use less than half of it, else None.
+
+    napari shows 8 bits from 0 to 255 whatever is in them: most of fluorescence would be black.
+    """
+    if pixels.dtype != np.uint8 or not pixels.size:
+        return None
+    low, high = int(pixels.min()), int(pixels.max())
+    return (low, high) if low < high < DARK else None
 
 
 def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
@@ -66,6 +81,7 @@ def _read_one(path: Path) -> LayerData:
     table = read_class_table(path)
     if table is None or "channel_axis" in options or options.get("rgb"):
         return data, options, kind
+    options.pop("contrast_limits", None)
     options["colormap"] = prediction_colours(table)
     return np.asarray(io.read_labels(path, volume)), options, "labels"
 

@@ -326,8 +326,8 @@ class ExportPanel(QGroupBox):  # type: ignore[misc]
         grid.addWidget(self.open_button, 1, 1)
         grid.addWidget(self.apply_button, 2, 0)
         grid.addWidget(self.record_button, 2, 1)
-        grid.addWidget(self.chore, 3, 0)
-        grid.addWidget(self.cancel_button, 3, 1)
+        grid.addWidget(self.chore, 3, 0, 1, 2)
+        grid.addWidget(self.cancel_button, 4, 1)
         self.show_chore("")
 
     def show_chore(self, words: str) -> None:

@@ -166,6 +166,15 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         """Ask for a narrow dock: the image needs the room."""
         return QSize(DOCK_WIDTH, super().sizeHint().height())
 
+    def _say_what_is_elsewhere(self, path: str) -> None:
+        """Say that a session is of one image, where others are painted on."""
+        others = sum(m.strokes > 0 for m in self.study.members if m is not self.study.current)
+        if others:
+            self.progress_panel.say(
+                f"Saved {path}: this image alone. “Save strokes…” writes those of the {others} "
+                "others too; in the dock they are kept anyway."
+            )
+
     def _use_settings(self) -> None:
         self.train_panel.live.setChecked(self.settings.live)
         self.session.live = self.settings.live
@@ -222,6 +231,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.keeper.found.connect(self._offer_kept)
         self.keeper.failed.connect(self._warn)
         self.files.failed.connect(self._warn)
+        self.files.saved.connect(self._say_what_is_elsewhere)
         self.objects.said.connect(progress.say)
         self.objects.warned.connect(self._warn)
         self.objects.save_wanted.connect(self.dialogs.save_table)

@@ -33,10 +33,10 @@ def run(model: Path, image_path: Path, folder: Path, axes: str | None) -> None:
     image = read_image(image_path, axes)
     with naming(image_path):
         pixels = normalise(image)
-    from napari_msseg.checkpoint import Checkpoint
+    from napari_msseg.cli.models import load_model
     from napari_msseg.explain import explain
 
-    network = Checkpoint.load(model).build()
+    network = load_model(model).build()
     config = network.config
     with naming(image_path):
         check_fits(image, config)

@@ -82,11 +82,11 @@ def run(request: Request) -> None:
     """
     spacing = parse_spacing(request.spacing)
     tasks = plan(request)
-    from napari_msseg.checkpoint import Checkpoint
+    from napari_msseg.cli.models import load_model
     from napari_msseg.devices import choose_device
 
     device = choose_device(request.device)
-    checkpoint = Checkpoint.load(request.model)
+    checkpoint = load_model(request.model)
     largest = max(checkpoint.label_values, default=0)
     for task in tasks:
         if task.mask.suffix.lower() == ".png" and largest > LARGEST_OF_PNG:

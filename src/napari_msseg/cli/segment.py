@@ -128,11 +128,11 @@ def _check_outputs(request: Request, image: Volume | None = None, n_classes: int
 
 def _train(request: Request, image: Volume, scribbles: ScribbleSnapshot) -> Segmentation:
     # the files were fine; only now is it worth a second or two to import torch
-    from napari_msseg.checkpoint import Checkpoint
+    from napari_msseg.cli.models import load_model
     from napari_msseg.cli.progress import watching
     from napari_msseg.segmentation import segment
 
-    model = None if request.model is None else Checkpoint.load(request.model)
+    model = None if request.model is None else load_model(request.model)
     config = session_config(image.spatial_ndim, request)
     with watching(request.seconds, request.steps) as on_event:
         return segment(image, scribbles, config, model, on_event)
