@@ -98,12 +98,20 @@ def test_one_map_at_a_time_is_seen(dock, viewer, workers):
     assert (last.uncertainty, last.pseudo_labels, last.probabilities) == (False, False, (1,))
 
 
-def test_a_map_has_a_legend_in_per_cent(dock, viewer, workers):
+def test_a_map_is_in_per_cent_and_the_dock_says_what_its_colours_mean(dock, viewer, workers):
+    legend = dock.look_panel.legend
+    assert not legend.isVisibleTo(dock.look_panel)
     _switch(dock, MapKind.UNCERTAINTY)
     _say_map(workers[0], MapKind.UNCERTAINTY)
-    layer = _map(viewer, "uncertainty")
-    assert layer.contrast_limits == [0, 100]
-    assert layer.colorbar.visible
+    assert _map(viewer, "uncertainty").contrast_limits == [0, 100]
+    assert "undecided" in legend.text()
+    _switch(dock, MapKind.PROBABILITY)
+    assert "100 %" in legend.text()
+    assert dock.session.classes[1].colour in legend.styleSheet()
+    dock.classes.recolour(1, "#123456")
+    assert "#123456" in legend.styleSheet()
+    _switch(dock, MapKind.PROBABILITY, on=False)
+    assert not legend.isVisibleTo(dock.look_panel)
 
 
 def test_a_probability_is_called_as_its_class_is_called_now(dock, viewer, workers):

@@ -30,8 +30,6 @@ PREDICTION_OPACITY = 0.45
 OBJECTS_OPACITY = 0.7
 LOCK_WIDTH = 2
 """Of the outline of what is locked, pixels."""
-LEGEND = (12, 90)
-"""Width and height of the legend of a map, in pixels of the screen."""
 RING_WIDTH = 0.08
 """Of a mark, as a share of its diameter."""
 MIN_BRUSH, BRUSHES_ACROSS = 3, 80
@@ -235,8 +233,11 @@ def new_scribbles(image: Image, classes: ClassTable) -> Labels:
 
 
 def new_map(image: Image, name: str, colormap: Any, levels: int) -> Image:
-    """Return an empty layer for a picture of what the session thinks, 0 … levels, with a legend."""
-    layer = Image(
+    """Return an empty layer for a picture of what the session thinks, 0 … levels.
+
+    Without napari's colour bar: to take one away crashed the process, with Mesa's software GL.
+    """
+    return Image(
         np.zeros(spatial_shape(image), np.uint8),
         name=f"{image.name} {name}",
         colormap=colormap,
@@ -246,10 +247,6 @@ def new_map(image: Image, name: str, colormap: Any, levels: int) -> Image:
         metadata=_metadata(image, "map"),
         **placement(image),
     )
-    if hasattr(layer, "colorbar"):  # napari 0.6 has none
-        layer.colorbar.size = LEGEND
-        layer.colorbar.visible = True
-    return layer
 
 
 def new_mark(image: Image, colour: str) -> Points:

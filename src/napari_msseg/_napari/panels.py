@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from psygnal import Signal
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -22,7 +23,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_msseg._napari.class_panel import ClassPanel
-from napari_msseg._napari.map_layers import MapKey
+from napari_msseg._napari.map_layers import UNCERTAIN, MapKey
 from napari_msseg.classes import ClassTable
 from napari_msseg.events import MapKind, SessionState
 
@@ -234,12 +235,16 @@ class LookPanel(QGroupBox):  # type: ignore[misc]
         )
         self.map.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.map.activated.connect(lambda _: self._choose())
+        self.legend = QLabel()
+        self.legend.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.legend.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.keys: list[MapKey | None] = []
         """What can be chosen, in its order."""
         self.shown: MapKey | None = None
         form = QFormLayout(self)
         form.addRow(self.next_button)
         form.addRow("Show", self.map)
+        form.addRow(self.legend)
         self.show_classes(ClassTable.default())
 
     def show_classes(self, classes: ClassTable) -> None:
@@ -251,6 +256,7 @@ class LookPanel(QGroupBox):  # type: ignore[misc]
         }
         for one in classes:
             offered[MapKind.PROBABILITY, one.class_] = f"probability of {one.name}"
+        self._classes = classes
         self.keys = list(offered)
         self.map.clear()
         self.map.addItems(list(offered.values()))
@@ -258,6 +264,7 @@ class LookPanel(QGroupBox):  # type: ignore[misc]
             self.choose(self.shown)
         else:  # of a class that is gone
             self._choose()
+        self._show_legend()
 
     def choose(self, key: MapKey | None) -> None:
         """Choose what is offered."""
@@ -269,6 +276,19 @@ class LookPanel(QGroupBox):  # type: ignore[misc]
         if self.shown is not None and self.shown[0] is kind:
             self.shown = None
             self.map.setCurrentIndex(0)
+            self._show_legend()
+
+    def _show_legend(self) -> None:
+        """Say what the colours of the map mean; those of pseudo-labels are those of the classes."""
+        words, colour = "", ""
+        if self.shown is not None and self.shown[0] is MapKind.UNCERTAINTY:
+            words, colour = "clear: sure  ·  full: undecided", UNCERTAIN
+        elif self.shown is not None and self.shown[0] is MapKind.PROBABILITY:
+            words, colour = "0 %  …  100 %", self._classes[self.shown[1]].colour
+        self.legend.setVisible(bool(words))
+        self.legend.setText(words)
+        ramp = "x1: 0, y1: 0, x2: 1, y2: 0, stop: 0 transparent, stop: 1"
+        self.legend.setStyleSheet(f"background: qlineargradient({ramp} {colour})" if colour else "")
 
     def _choose(self) -> None:
         """Show what is chosen, and what was shown before no longer: they would overlap."""
@@ -278,6 +298,7 @@ class LookPanel(QGroupBox):  # type: ignore[misc]
         if self.shown is not None:
             self.map_toggled.emit(*self.shown, False)
         self.shown = chosen
+        self._show_legend()
         if chosen is not None:
             self.map_toggled.emit(*chosen, True)
 
