@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -51,6 +52,7 @@ from napari_msseg.commands import (
     ForgetClasses,
     ImageMapped,
     KeepModel,
+    RankImages,
     ShowMaps,
     StartSession,
     SubmitScribbles,
@@ -58,6 +60,7 @@ from napari_msseg.commands import (
 from napari_msseg.events import (
     Failed,
     HeldOutScored,
+    ImageRanked,
     MapKind,
     MapReady,
     ModelKept,
@@ -908,6 +911,52 @@ class RandomUse(RuleBasedStateMachine):
         self._choose(self.dock.look_panel.map, n)
 
     @rule()
+    def add_a_folder(self) -> None:
+        """Of images that are opened one at a time; once, however often."""
+        folder = self.folder / "plates"
+        if not folder.is_dir():
+            folder.mkdir()
+            for n in range(2):
+                pixels = np.random.default_rng(n).integers(0, 99, (20, 24)).astype(np.uint8)
+                tifffile.imwrite(folder / f"plate {n}.tif", pixels)
+        self.dialogs.folder = folder
+        self.dock.study_panel.folder_button.click()
+
+    @precondition(lambda self: self.dock.study.members)
+    @rule(n=some)
+    def go_to_another_image(self, n: int) -> None:
+        """Strokes of one that was closed come back with it."""
+        if len(self.images) >= MOST_IMAGES + 1:
+            return
+        rows = self.dock.study_panel.list
+        rows.itemClicked.emit(rows.topLevelItem(n % rows.topLevelItemCount()), 0)
+        self.settle()
+        self._note_locks()
+
+    @rule()
+    def learn_from_all_together(self) -> None:
+        self.dock.study_panel.together.click()
+
+    @rule()
+    def go_to_the_next_image(self) -> None:
+        if len(self.images) <= MOST_IMAGES:
+            self.dock.study_panel.next_button.click()
+            self.settle()
+            self._note_locks()
+
+    @precondition(has_begun)
+    @rule(fails=st.booleans())
+    def images_are_ranked(self, fails: bool) -> None:
+        worker = self.workers[-1]
+        for asked in worker.of(RankImages)[-1:]:
+            for n, name in enumerate(asked.names):
+                error = "cannot be read" if fails else ""
+                values = {"name": name, "uncertainty": 0.1 * n, "error": error}
+                worker.say(ImageRanked(session=asked.session, generation=0, **values))
+        self.settle()
+        self._note_locks()
+
+    @rule()
     def go_to_the_next_spot(self) -> None:
         self.dock.look_panel.next_button.click()
 
@@ -1279,6 +1328,7 @@ def _tile(start: StartSession, seed: int) -> tuple[tuple[int, ...], Any]:
 @pytest.fixture
 def stage(
     qapp: Any,
+    plugins: None,
     workers: list[Any],
     settled: Any,
     warnings: list[str],
@@ -1286,7 +1336,7 @@ def stage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> SimpleNamespace:
     """What walks have in common: workers that pretend, dialogs that answer, clocks that wait."""
-    later, dialogs = Later(), SimpleNamespace(path="", colour=QColor())
+    later, dialogs = Later(), SimpleNamespace(path="", folder="", colour=QColor())
     finders: list[Finder] = []
 
     def find(*arguments: Any) -> Finder:
@@ -1303,6 +1353,7 @@ def stage(
     monkeypatch.setattr(dialogs_module, "show_info", lambda _: None)
     for name in ("getSaveFileName", "getOpenFileName"):
         monkeypatch.setattr(QFileDialog, name, lambda *_: (dialogs.path, ""))
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(dialogs.folder))
     monkeypatch.setattr(QColorDialog, "getColor", lambda *_: dialogs.colour)
     return SimpleNamespace(
         workers=workers,

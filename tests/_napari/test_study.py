@@ -466,6 +466,15 @@ def test_strokes_of_all_images_are_saved_as_train_takes_them(
     assert found["plate 2"] is None
 
 
+def test_strokes_are_not_written_over_their_images(study, folder, paint, qtbot, warnings):
+    _go(study, 1)
+    paint(study.layer_panel.chosen_scribbles(), 1)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    _click(qtbot, study.study_panel.save_button)  # the folder of the images is chosen once more
+    assert "choose another folder" in warnings[-1]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_who_saves_a_session_hears_that_it_is_of_one_image(study, paint):
     for number in (1, 2):
         _go(study, number)

@@ -26,6 +26,9 @@ def save_strokes(members: Sequence[Member], folder: Path) -> int:
     painted = _painted(members)
     if not painted:
         raise InputError("there are no strokes to save yet")
+    here = folder.resolve()
+    if any(Path(member.path).parent.resolve() == here for member in members if member.path):
+        raise InputError("strokes are named as their images: choose another folder for them")
     for member in painted:
         strokes = member.placed_strokes()
         suffix = ".nii.gz" if strokes.nifti_header is not None else ".tif"
