@@ -51,7 +51,7 @@ class HelpDialog(QDialog):  # type: ignore[misc]
 
 
 def help_row(parent: Any) -> QHBoxLayout:
-    """Return the line with the question mark."""
+    """Return a line that ends with the question mark."""
     button = QToolButton()
     button.setText("?")
     button.setToolTip("Help: what to do, and the keys")
@@ -66,6 +66,5 @@ def help_row(parent: Any) -> QHBoxLayout:
     button.clicked.connect(show)
     row = QHBoxLayout()
     row.setContentsMargins(6, 2, 6, 0)
-    row.addStretch(1)
-    row.addWidget(button)
+    row.addWidget(button, 0, Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignRight)
     return row

@@ -25,11 +25,14 @@ LOSS_COLOUR, DICE_COLOUR = "#E69F00", "#56B4E9"
 
 
 class ProgressPanel(QGroupBox):  # type: ignore[misc]
-    """Status in words, steps and device in numbers, loss and held-out Dice as curves."""
+    """Steps and device in numbers, loss and held-out Dice as curves.
+
+    Its `status`, in words, is laid out where it is seen however far the dock is scrolled.
+    """
 
     def __init__(self) -> None:
         super().__init__("3 · Watch")
-        self.status = _line("Choose an image, press New scribbles, and paint.", 4)
+        self.status = _line("Choose an image, press New scribbles, and paint.", 3)
         self.status.setAccessibleName("Status")
         self.numbers = _line("", 2)
         self.score = _line("", 2)
@@ -40,7 +43,7 @@ class ProgressPanel(QGroupBox):  # type: ignore[misc]
         )
         self.plot = _Plot()
         box = QVBoxLayout(self)
-        for part in (self.status, self.numbers, self.score, self.plot):
+        for part in (self.numbers, self.score, self.plot):
             box.addWidget(part)
         self.clear()
 

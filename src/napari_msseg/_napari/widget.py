@@ -158,7 +158,9 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         scroll.setWidget(inside)
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
-        box.addLayout(help_row(self))
+        top = help_row(self)
+        top.insertWidget(0, self.progress_panel.status, 1)
+        box.addLayout(top)
         box.addWidget(scroll)
         self.setMinimumWidth(inside.minimumSizeHint().width() + 24)
 
