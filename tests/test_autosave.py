@@ -384,6 +384,17 @@ def test_of_too_many_sessions_the_oldest_go(autosave, old, monkeypatch):
     assert left(autosave) == [1, 3, 5]
 
 
+def test_what_holds_no_strokes_goes_before_strokes_of_any_age(autosave, old, monkeypatch):
+    """An image that was looked at leaves a model; strokes of last month are worth more."""
+    monkeypatch.setattr(autosave_module, "MAX_SESSIONS", 3)
+    for image, hours in ((1, 900), (2, 800), (3, 1), (4, 2)):
+        home = old(image, hours)
+        if image > 2:
+            (home / "strokes.msseg").rename(home / "model.safetensors")
+    keep(autosave, session(image=5))
+    assert left(autosave) == [1, 2, 5]
+
+
 def test_of_too_many_bytes_the_oldest_go_even_if_they_are_small(autosave, old, monkeypatch):
     monkeypatch.setattr(autosave_module, "MAX_BYTES", 60_000)
     for image, hours, size in ((1, 9, 1), (2, 5, 40_000), (3, 2, 30_000), (4, 1, 1)):

@@ -192,12 +192,36 @@ def test_of_a_large_image_the_stroked_parts_are_kept_with_every_stroke(scene):
     )
     pixels = normalise(image).data
     for excerpt in lessons.excerpts:
-        assert max(excerpt.pixels.shape[1:]) <= BLOCK[2][0] + 2 * MARGIN
+        assert max(excerpt.pixels.shape[1:]) <= BLOCK[2][0] + 2 * MARGIN[2][0]
         where = np.argwhere(excerpt.scribbles.labels())[0]
         value = excerpt.pixels[(0, *where)]
         found = np.argwhere(pixels[0] == value)
         assert len(found) == 1
         assert labels[tuple(found[0])] == excerpt.scribbles.labels()[tuple(where)]
+
+
+def test_excerpts_of_a_volume_are_never_more_than_the_volume():
+    shape = (60, 240, 240)
+    labels = np.zeros(shape, np.uint8)
+    labels[10, ::8, 5:230] = 1
+    labels[40, ::8, 5:230] = 2
+    image = Volume(np.random.default_rng(0).normal(size=shape).astype(np.float32), "ZYX")
+    lessons = learn_from([Companion(image, ScribbleSnapshot.from_labels(labels))], 0)
+    assert sum(e.pixels.size for e in lessons.excerpts) <= image.data.size
+
+
+def test_a_model_of_fewer_classes_than_are_painted_elsewhere_grows(scene, quick_config):
+    here, there = scene(seed=1), scene(seed=2)
+    config = quick_config(max_steps=3)
+    list((first := Session(here.image, here.scribbles, config)).run())
+    three = np.where(there.labels == 2, 3, there.labels).astype(np.uint8)
+    companion = Companion(there.image, ScribbleSnapshot.from_labels(three))
+    session = Session(
+        here.image, here.scribbles, config, first.checkpoint(), companions=[companion]
+    )
+    events = list(session.run())
+    assert events[-1].state is SessionState.FINISHED
+    assert session.checkpoint().config.n_classes == 3
 
 
 def test_strokes_on_pixels_that_are_no_numbers_teach_nothing(scene):
@@ -246,6 +270,31 @@ def test_images_on_the_disk_are_ranked_by_their_paths(scene, quick_config, tmp_p
     assert [e.name for e in ranked] == names  # those that cannot be read hold up no others
     assert [bool(e.error) for e in ranked] == [True, True, False]
     assert str(broken) in ranked[0].error
+
+
+@pytest.mark.parametrize("pause", [True, False])
+def test_all_are_ranked_while_the_session_rests_or_pauses(scene, quick_config, pause):
+    """Whoever runs it waits where there is nothing to do: not before all are told of."""
+    here = scene(seed=1)
+    names = tuple(f"image {n}" for n in range(3))
+    companions = [Companion(here.image, _none(here.truth.shape), name) for name in names]
+    config = quick_config(instant=True, max_steps=None, rest_after=2)
+    session = Session(here.image, here.scribbles, config, companions=companions)
+    turns, ranked = session.turns(), []
+    while session.state is not SessionState.WAITING:
+        next(turns)
+    if pause:
+        session.pause()
+        while session.state is not SessionState.PAUSED:
+            next(turns)
+    session.ask(RankImages(session=0, names=names))
+    while len(ranked) < 3:
+        session.wait()  # blocks for good where it should not
+        event = next(turns)
+        ranked += [event.name] if isinstance(event, ImageRanked) else []
+    assert tuple(ranked) == names
+    session.stop()
+    list(turns)
 
 
 def test_a_newer_ranking_takes_the_place_of_one_that_was_begun(scene, quick_config):

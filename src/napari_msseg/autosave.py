@@ -28,7 +28,7 @@ VARIABLE = "NAPARI_MSSEG_DATA"
 STROKES = "strokes.msseg"
 DAMAGED = "strokes.damaged.msseg"
 MODEL = "model.safetensors"
-MAX_SESSIONS = 200
+MAX_SESSIONS = 1000
 MAX_BYTES = 10**9
 PRUNE_EVERY = 64
 """Writes between two looks at the disk; the first write for an image looks too."""

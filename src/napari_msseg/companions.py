@@ -19,15 +19,15 @@ from napari_msseg.errors import InputError
 from napari_msseg.pixel_classifiers import Features
 from napari_msseg.preprocessing import normalise
 from napari_msseg.scribbles import ScribbleSnapshot
-from napari_msseg.tiling import Region, grown
+from napari_msseg.tiling import Region
 from napari_msseg.volume import Volume
 
 BLOCK = {2: (256, 256), 3: (16, 96, 96)}
 """What is stroked in such a block is filtered, and cut out, together."""
 WHOLE_PIXELS = 1_000_000
 """An image of so many pixels is kept whole, of a larger one the blocks that are stroked, …"""
-MARGIN = 64
-"""… with so many pixels around them."""
+MARGIN = {2: (64, 64), 3: (4, 32, 32)}
+"""… with so many pixels around them, where that is less than all of it."""
 SAMPLES_PER_CLASS = 3000
 """Pixels a class that classifiers learn from, of all companions together, at the most."""
 
@@ -170,22 +170,32 @@ def _draw(
 
 def _excerpts(pixels: Floats, scribbles: ScribbleSnapshot, holding: list[Region]) -> list[Excerpt]:
     """Cut the stroked parts out of an image; a small one is kept whole."""
-    if math.prod(scribbles.shape) <= WHOLE_PIXELS:
+    shape = scribbles.shape
+    wide = [_grown(block, shape) for block in holding]
+    together = sum(math.prod(s.stop - s.start for s in part) for part in wide)
+    if math.prod(shape) <= max(WHOLE_PIXELS, together):
         return [Excerpt(pixels, scribbles)]
     positions = np.stack(np.unravel_index(scribbles.indices, scribbles.shape))
     found = []
-    for block in holding:
+    for block, around in zip(holding, wide, strict=True):
         low, high = (np.array([getattr(s, end) for s in block]) for end in ("start", "stop"))
         here: npt.NDArray[np.bool_] = np.all(
             (positions >= low[:, None]) & (positions < high[:, None]), axis=0
         )
-        wide = grown(block, scribbles.shape, MARGIN)
-        first = np.array([s.start for s in wide])
-        shape = tuple(s.stop - s.start for s in wide)
+        first = np.array([s.start for s in around])
+        size = tuple(s.stop - s.start for s in around)
         part = dataclasses.replace(
             scribbles.kept(here),
-            shape=shape,
-            indices=np.ravel_multi_index(tuple(positions[:, here] - first[:, None]), shape),
+            shape=size,
+            indices=np.ravel_multi_index(tuple(positions[:, here] - first[:, None]), size),
         )
-        found.append(Excerpt(np.ascontiguousarray(pixels[(slice(None), *wide)]), part))
+        found.append(Excerpt(np.ascontiguousarray(pixels[(slice(None), *around)]), part))
     return found
+
+
+def _grown(block: Region, shape: tuple[int, ...]) -> Region:
+    """Return a block with its margin, cut off at the image's border."""
+    return tuple(
+        slice(max(0, s.start - m), min(n, s.stop + m))
+        for s, n, m in zip(block, shape, MARGIN[len(shape)], strict=True)
+    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_msseg.errors import InputError
-from napari_msseg.saved_session import require_fingerprint
+from napari_msseg.saved_session import SUFFIX, require_fingerprint
 
 STALE_SECONDS = 3600.0
 """A temporary file that is older was left by a process that was killed as it wrote."""
@@ -20,10 +20,11 @@ class _Kept:
     folder: Path
     changed: float
     size: int
+    holds_strokes: bool
 
 
 def prune(folder: Path, latest: Path, max_sessions: int, max_bytes: int) -> None:
-    """Delete the oldest folders of sessions until the bounds hold.
+    """Delete folders of sessions until the bounds hold: those without strokes, then the oldest.
 
     Only folders that are named by a fingerprint are looked at. Their age is that of the newest
     thing in them. Other processes may write and delete here at the same time.
@@ -42,7 +43,7 @@ def prune(folder: Path, latest: Path, max_sessions: int, max_bytes: int) -> None
     OSError
         If the folder cannot be listed.
     """
-    kept = sorted(map(_look_at, _folders(folder)), key=lambda one: one.changed)
+    kept = sorted(map(_look_at, _folders(folder)), key=lambda one: (one.holds_strokes, one.changed))
     count, total = len(kept), sum(one.size for one in kept)
     for one in kept:
         if count <= max_sessions and total <= max_bytes:
@@ -63,7 +64,7 @@ def _folders(folder: Path) -> list[Path]:
 
 def _look_at(folder: Path) -> _Kept:
     """Return age and size of a session, after its stale temporary files were deleted."""
-    changed, size = 0.0, 0
+    changed, size, strokes = 0.0, 0, False
     with suppress(OSError):
         changed = folder.stat().st_mtime
         for path in folder.iterdir():
@@ -74,4 +75,5 @@ def _look_at(folder: Path) -> _Kept:
                     continue
                 changed = max(changed, status.st_mtime)
                 size += status.st_size
-    return _Kept(folder, changed, size)
+                strokes = strokes or path.suffix == SUFFIX
+    return _Kept(folder, changed, size, strokes)

@@ -64,8 +64,11 @@ class StrokedPart:
         shape = excerpt.scribbles.shape
         missing = [max(0, p - n) for p, n in zip(patch_shape, shape, strict=True)]
         padding = [(0, m) for m in missing]
-        self._pixels = torch.from_numpy(np.pad(excerpt.pixels, [(0, 0), *padding], mode="edge"))
-        classes = np.pad(excerpt.scribbles.dense(), padding, constant_values=IGNORED_CLASS)
+        pixels, classes = excerpt.pixels, excerpt.scribbles.dense()
+        if any(missing):
+            pixels = np.pad(pixels, [(0, 0), *padding], mode="edge")
+            classes = np.pad(classes, padding, constant_values=IGNORED_CLASS)
+        self._pixels = torch.from_numpy(pixels)
         self._classes = torch.from_numpy(classes)
         self._sampler = PatchSampler(excerpt.scribbles, patch_shape, self._classes.shape)
 

@@ -134,6 +134,7 @@ class Session:
         self._maps = ShowMaps(session=number)
         self._forgotten: tuple[int, ...] = ()
         self._is_answering = True
+        self._is_reading_mail = False
         self._mailbox = Mailbox()
         self._trainer: Trainer | None = None
         train = self.config.train
@@ -207,6 +208,8 @@ class Session:
 
     def wait(self) -> None:
         """Block while there is nothing to do: paused, or without strokes to learn from."""
+        if self._is_reading_mail:
+            return
         if self.state in (SessionState.PAUSED, SessionState.WAITING):
             self._mailbox.wait(paused=self.state is SessionState.PAUSED)
 
@@ -359,7 +362,17 @@ class Session:
         return without_invalid(scribbles, self._invalid)
 
     def _take_mail(self) -> Iterator[Event]:
-        """Do what is asked, take new scribbles, enter the state that they and switches ask for."""
+        """Do what is asked, take new scribbles, enter the state that they and switches ask for.
+
+        Between its events nobody waits, whatever the state.
+        """
+        self._is_reading_mail = True
+        try:
+            yield from self._read_mail()
+        finally:
+            self._is_reading_mail = False
+
+    def _read_mail(self) -> Iterator[Event]:
         for request in self._mailbox.take_requests():
             yield from self._do(request)
         while self._ranking.wanted and not self._mailbox.has_mail:

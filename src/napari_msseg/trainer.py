@@ -97,6 +97,9 @@ class Trainer:
         self.spatial_shape = image.shape[1:]
         self._spacing = spacing or (1.0,) * len(self.spatial_shape)
         network = model.build() if isinstance(model, Checkpoint) else MSNet(model)
+        elsewhere = max((one.scribbles.n_classes for one in excerpts), default=0)
+        if elsewhere > network.config.n_classes:  # painted on other images alone
+            network = grow_classes(network, elsewhere)
         self._image = pad_to_multiple(torch.from_numpy(image), network.total_stride)
         self._padded_shape = tuple(self._image.shape[1:])
         self._patch_shape = tuple(map(min, config.patch_shape, self._padded_shape))

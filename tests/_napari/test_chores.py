@@ -208,6 +208,16 @@ def test_of_open_images_those_that_could_be_done_are_shown(
     assert warnings[-1].startswith("Not all could be done")
 
 
+def test_one_thing_runs_at_a_time(dock, viewer, workers, command, folders, qtbot, warnings):
+    viewer.add_image(np.eye(20), name="other")
+    command(WAIT)
+    dock.export_panel.apply_button.click()
+    _keep(workers[0])
+    dock.study_panel.apply_button.click()
+    assert "runs already" in warnings[-1]
+    dock.chores.close()
+
+
 def test_where_no_other_image_is_open_there_is_nothing_to_apply_to(dock, warnings):
     dock.chores.apply_to_open()
     assert "no other open image" in warnings[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +16,10 @@ from qtpy.QtWidgets import QFileDialog
 from napari_msseg._napari import layers
 from napari_msseg._napari.live import UPDATE_STEPS
 from napari_msseg._napari.study_panel import DICE, NAME, STROKES, UNSURE
-from napari_msseg.commands import RankImages, ShareCompanion, StartSession
+from napari_msseg.commands import RankImages, ShareCompanion, StartSession, StopSession
+from napari_msseg.engine.shared_image import share
 from napari_msseg.events import HeldOutScored, ImageRanked, SessionState
+from napari_msseg.io.class_table import write_class_table
 from napari_msseg.io.pairs import find_sources
 
 
@@ -212,7 +215,7 @@ def test_strokes_are_not_put_onto_a_file_that_holds_something_else_by_now(
     _click(qtbot, dock.train_panel.train_button)
     started(1)
     assert workers[-1].of(ShareCompanion) == []
-    assert "another shape" in warnings[-1]
+    assert "something else" in warnings[-1]
 
 
 def test_an_image_that_cannot_be_opened_is_told_of_and_nothing_else_changes(
@@ -458,21 +461,68 @@ def test_strokes_of_all_images_are_saved_as_train_takes_them(
         for label in (1, 2):
             paint(study.layer_panel.chosen_scribbles(), label, row=4 * label + number)
     _click(qtbot, study.study_panel.save_button)
-    assert sorted(path.name for path in target.iterdir()) == ["plate 0.tif", "plate 1.tif"]
-    written = tifffile.imread(target / "plate 1.tif")
+    names = ["plate 0_scribbles.tif", "plate 1_scribbles.tif"]
+    assert sorted(path.name for path in target.iterdir()) == names
+    written = tifffile.imread(target / names[1])
     np.testing.assert_array_equal(written, study.layer_panel.chosen_scribbles().data)
     found = {source.image.stem: source.labels for source in find_sources(folder, None, target)}
-    assert found["plate 0"] == target / "plate 0.tif"
+    assert found["plate 0"] == target / names[0]
     assert found["plate 2"] is None
 
 
-def test_strokes_are_not_written_over_their_images(study, folder, paint, qtbot, warnings):
+def test_strokes_are_never_written_over_images(study, folder, paint, qtbot, viewer):
+    """Of a folder, or opened by hand; the folder of the images is chosen once more."""
     _go(study, 1)
     paint(study.layer_panel.chosen_scribbles(), 1)
+    (folder / "plate 0_scribbles.tif").write_bytes((folder / "plate 1.tif").read_bytes())
+    viewer.open(folder / "plate 0_scribbles.tif", plugin="napari-msseg")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    _click(qtbot, study.study_panel.save_button)  # the folder of the images is chosen once more
-    assert "choose another folder" in warnings[-1]
+    _click(qtbot, study.study_panel.save_button)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_two_images_of_one_name_do_not_share_a_file(
+    plugins, viewer, make_dock, paint, tmp_path, warnings, monkeypatch, qtbot
+):
+    dock = make_dock(viewer)
+    for day in ("one", "two"):
+        (tmp_path / day).mkdir()
+        pixels = np.random.default_rng(len(day) + ord(day[0])).integers(0, 255, (32, 40))
+        tifffile.imwrite(tmp_path / day / "plate.tif", pixels.astype(np.uint8))
+        dock.study.add_folder(tmp_path / day)
+    for number in (0, 1):
+        _go(dock, number)
+        paint(dock.layer_panel.chosen_scribbles(), 1)
+    target = tmp_path / "strokes"
+    target.mkdir()
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(target))
+    _click(qtbot, dock.study_panel.save_button)
+    assert "two images are called" in warnings[-1].lower()
+    assert list(target.iterdir()) == []
+
+
+def test_somebody_elses_labels_are_not_taken_for_the_strokes_of_an_image(
+    study, viewer, workers, paint, qtbot
+):
+    truth = viewer.add_labels(np.ones((32, 40), np.uint8), name="truth")
+    _go(study, 1)
+    assert study.layer_panel.chosen_scribbles() is not truth
+    _go(study, 2)
+    assert truth in viewer.layers
+    assert (truth.data == 1).all()
+
+
+def test_a_mask_in_the_folder_is_no_image_and_leaves_nothing(study, folder, viewer, warnings):
+    write_class_table(folder / "plate 0.tif", study.session.classes)
+    _go(study, 1)
+    assert "but a mask" in warnings[-1]
+    assert len(viewer.layers) == 0
+
+
+def test_an_image_of_the_folder_that_is_opened_by_hand_is_that_image(study, folder, viewer):
+    viewer.open(folder / "plate 0.tif", plugin="napari-msseg")
+    assert len(_rows(study)) == 4
+    assert study.study.members[1].image is viewer.layers["plate 0"]
 
 
 def test_who_saves_a_session_hears_that_it_is_of_one_image(study, paint):
@@ -546,6 +596,41 @@ def test_next_goes_to_the_image_that_it_is_least_sure_of(
     _click(qtbot, study.study_panel.next_button)
     again = workers[-1].of(RankImages)[-1]
     assert {Path(name).name for name in again.names} == {"broken.tif", "plate 1.tif"}
+
+
+def test_without_a_common_model_open_images_are_not_ranked(
+    open_two, workers, warnings, paint, qtbot, started
+):
+    for label in (1, 2):
+        paint(open_two.scribbles, label)
+    _click(qtbot, open_two.dock.train_panel.train_button)
+    started(1)
+    workers[-1].state(SessionState.TRAINING)
+    _click(qtbot, open_two.dock.study_panel.next_button)
+    assert workers[-1].of(RankImages) == []
+    assert open_two.dock.layer_panel.chosen_image() is open_two.first
+
+
+def test_stop_while_an_image_is_read_ends_the_session_that_went_on(
+    study, workers, paint, qtbot, started, monkeypatch
+):
+    _go(study, 1)
+    for label in (1, 2):
+        paint(study.layer_panel.chosen_scribbles(), label)
+    _click(qtbot, study.train_panel.train_button)
+    first = started(1)
+    workers[-1].state(SessionState.TRAINING)
+    gate = threading.Event()
+    monkeypatch.setattr(
+        "napari_msseg._napari.loan.share", lambda volume: gate.wait(10) and share(volume)
+    )
+    _go(study, 2)
+    _click(qtbot, study.train_panel.stop_button)
+    assert workers[-1].of(StopSession)[-1].session == first.session
+    gate.set()
+    qtbot.wait(100)
+    assert len(workers[-1].of(StartSession)) == 1
+    assert not study.session.is_running
 
 
 def test_next_without_training_goes_from_one_to_the_other_and_says_when_the_round_is_over(

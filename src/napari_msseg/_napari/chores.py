@@ -20,6 +20,7 @@ from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.panels import ExportPanel, LayerPanel
 from napari_msseg._napari.study import Study
 from napari_msseg._napari.study_files import between_programs, write_lessons
+from napari_msseg.classes import ClassTable
 from napari_msseg.errors import InputError
 from napari_msseg.events import Event, ModelKept
 from napari_msseg.io.class_table import write_class_table
@@ -69,7 +70,8 @@ class Chores:
         self._errors: list[str] = []
         self._pairs: list[tuple[Image, Path]] = []  # open images, and where their masks come
         self._outcome = ""
-        self._places = self._interrupted = self._tabled = ("", "")
+        self._places = self._interrupted = ("", "")
+        self._tabled: tuple[str, str, ClassTable | None] = ("", "", None)
         buttons.apply_wanted.connect(self.apply)
         buttons.record_wanted.connect(self.record)
         study.apply_wanted.connect(self.apply_to_open)
@@ -87,6 +89,8 @@ class Chores:
     def apply(self) -> None:
         """Segment all images of a folder with the model of now."""
         image, window = self._panel.chosen_image(), self._panel.window()
+        if self._is_busy():
+            return
         if image is None or not self._session.knows_a_model:
             self.warned.emit(NO_MODEL)
             return
@@ -111,17 +115,24 @@ class Chores:
         goes_on = ["--skip-done"] if self._interrupted == (source, target) else []
         arguments = ["predict", model, source, "-o", target, *goes_on, *lessons]
         outcome = f"the masks are in {target}"
-        self._places = self._tabled = source, target
+        self._places = source, target
+        self._tabled = source, target, self._session.classes
         self._waiting = model, lambda: self._begin(arguments, len(images), outcome)
         self._session.keep_model(model)
 
     def apply_to_open(self) -> None:
         """Segment the other open images with the model of now, and show their masks."""
         image, folder = self._panel.chosen_image(), Path(self._folder.name) / "open"
+        if self._is_busy():
+            return
         if image is None or not self._session.knows_a_model:
             self.warned.emit(NO_MODEL)
             return
-        images = self._study.open_images(image)
+        try:
+            images = self._study.open_images(image)
+        except (InputError, OSError, ValueError) as error:  # a lazy one may raise anything
+            self.warned.emit(f"an open image cannot be read: {error}")
+            return
         if not images:
             self.warned.emit("There is no other open image, only films or none.")
             return
@@ -154,19 +165,28 @@ class Chores:
 
     def _write_class_tables(self) -> None:
         """Lay the names of the classes beside the masks of a folder."""
-        (source, target), self._tabled = self._tabled, ("", "")
-        if not target:
+        (source, target, classes), self._tabled = self._tabled, ("", "", None)
+        if classes is None:
             return
         try:
             names = {stem(path) for path in image_files(Path(source))}
             for mask in image_files(Path(target)):
                 if stem(mask) in names:
-                    write_class_table(mask, self._session.classes)
+                    write_class_table(mask, classes)
         except InputError as error:
             self.warned.emit(str(error))
 
+    def _is_busy(self) -> bool:
+        """Whether something runs already; say so."""
+        busy = self.command.is_running or self._waiting is not None
+        if busy:
+            self.warned.emit("Something runs already: wait for it, or press Cancel.")
+        return busy
+
     def _lessons(self, image: Image) -> list[str]:
         """Return the options that have masks know the strokes, not the network alone."""
+        if self._session.frame:
+            return []  # of a film one frame is trained on
         written = write_lessons(self._study.teachers(image), Path(self._folder.name) / "lessons")
         return [] if written is None else ["--learn-from", str(written)]
 

@@ -277,7 +277,13 @@ class LiveSession:
             )
         snapshot.require_trainable()
 
+    def _end_of_before(self) -> None:
+        """End the session that went on while an image was read."""
+        if self._started:
+            self.worker.send(StopSession(session=self._started))
+
     def _unreadable(self, words: str) -> None:
+        self._end_of_before()
         self._set_state(SessionState.FAILED, words)
         self.failed.emit(words)
 
@@ -294,6 +300,7 @@ class LiveSession:
         try:  # those that were counted on may not fit
             self._require_trainable(snapshot, [other for other, _ in fitting])
         except InputError as error:
+            self._end_of_before()
             self._set_state(SessionState.STOPPED, str(error))
             self.warned.emit(str(error))
             return
@@ -377,6 +384,7 @@ class LiveSession:
     def stop(self) -> None:
         """End the session; the prediction stays, and the model for the next Train."""
         if self._loan.is_being_read:  # the worker does not know of it yet
+            self._end_of_before()
             self._loan.end()
             self._number += 1
             self._set_state(SessionState.STOPPED, "")

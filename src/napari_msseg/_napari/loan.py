@@ -91,7 +91,6 @@ class Loan:
             Return the pixels of its companions.
         """
         self.end()
-        self._number += 1
         self._then = then
         works = (read, *others)
         if not in_thread:
@@ -99,14 +98,28 @@ class Loan:
             return
         number, bridge = self._number, self._bridge
         threading.Thread(
-            target=lambda: bridge.prepared.emit(number, [_attempt(work) for work in works]),
+            target=lambda: self._read(works, number, bridge),
             name="napari-msseg-prepare",
             daemon=True,
         ).start()
 
+    def _read(self, works: Sequence[Work], number: int, bridge: _Bridge) -> None:
+        """Share one image after the other, in a thread, until nobody wants them any more."""
+        outcomes: Others = []
+        for work in works:
+            if number == self._number:
+                outcomes.append(_attempt(work))
+        if number == self._number:
+            bridge.prepared.emit(number, outcomes)
+        else:
+            for one in outcomes:
+                if isinstance(one, SharedImage):
+                    unshare(one.path)
+
     def end(self) -> None:
         """Take the images back: the worker has them mapped by now, or never will. Idempotent."""
         self._then = None
+        self._number += 1
         paths, self._paths = self._paths, []
         for path in paths:
             unshare(path)

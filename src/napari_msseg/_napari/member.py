@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from napari.layers import Image
 
 from napari_msseg import io
 from napari_msseg._napari import layers
+from napari_msseg._napari.session_files import reader_of
 from napari_msseg.classes import ClassTable
+from napari_msseg.errors import InputError
 from napari_msseg.pieces import count_pieces
-from napari_msseg.saved_session import SavedSession
+from napari_msseg.saved_session import SavedSession, fingerprint
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.volume import Volume
-
-MOST_AXES = 3
 
 
 @dataclass(eq=False)
@@ -46,6 +48,8 @@ class Member:
         Of the classifiers when they were last asked; NaN where they were not.
     visited : bool
         Whether it was gone to in this round.
+    was_film : bool
+        Whether it had frames when it was closed.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Member:
     dice: float = math.nan
     uncertainty: float = math.nan
     visited: bool = False
+    was_film: bool = False
 
     def take(self, saved: SavedSession) -> None:
         """Take what was kept of it on another day for what is painted on it."""
@@ -73,7 +78,7 @@ class Member:
     @property
     def is_film(self) -> bool:
         """Whether it has frames: of those one is trained on, and none beside others."""
-        return self.image is not None and self.image.ndim > MOST_AXES
+        return self.was_film if self.image is None else layers.frame_axes(self.image) > 0
 
     def placed_strokes(self) -> Volume:
         """Return what is painted, 0 where nothing is, on the grid of the image.
@@ -93,5 +98,26 @@ class Member:
         """Return what reads its pixels; that touches no layer, and may be called in any thread."""
         if self.image is not None:
             return layers.reading(self.image, (), self.channels)
-        path = self.path
-        return lambda: io.read_image(path)
+        path, kept = self.path, self.kept
+
+        def read() -> Volume:
+            volume = io.read_image(path)
+            if kept is not None and reader_of(path) and not _holds(volume, kept):
+                raise InputError("its file holds something else than what was painted on")
+            return volume
+
+        return read
+
+    def sources(self) -> list[Path]:
+        """Return the files that it came from."""
+        layers_ = () if self.image is None else (self.image, *self.channels)
+        found = [self.path, *(str(layer.source.path or "") for layer in layers_)]
+        return [Path(path).resolve() for path in found if path]
+
+
+def _holds(volume: Volume, kept: SavedSession) -> bool:
+    """Whether a file still holds what was kept of it: of channels, as layers, the first."""
+    pixels: Any = volume.data
+    if "C" in volume.axes and not (volume.axes.endswith("C") and volume.channels in (3, 4)):
+        pixels = pixels.take(0, volume.axes.index("C"))
+    return bool(fingerprint(pixels) == kept.fingerprint)

@@ -23,7 +23,7 @@ from napari_msseg._napari.study_files import save_strokes
 from napari_msseg._napari.study_panel import Row, StudyPanel
 from napari_msseg.advice import dice_of, mean_dice
 from napari_msseg.errors import InputError
-from napari_msseg.events import Event, HeldOutScored, ImageRanked
+from napari_msseg.events import Event, HeldOutScored, ImageRanked, SessionState
 from napari_msseg.io.pairs import image_files, stem
 from napari_msseg.saved_session import SavedSession
 from napari_msseg.scribbles import ScribbleSnapshot
@@ -58,6 +58,8 @@ class Study:
         """Whether strokes on all of them train one model."""
         self._asked: list[Member] = []  # that are being ranked
         self._is_opening = False
+        self.shares = False
+        """Whether the image that was gone to has classes and model in common with those before."""
         session.told.connect(self._hear)
         panel.together_toggled.connect(self.work_together)
         panel.chosen.connect(self._choose)
@@ -78,7 +80,14 @@ class Study:
         known = {id(m.image) for m in self.members} | {
             id(c) for m in self.members for c in m.channels
         }
-        new = [Member(image.name, image=image) for image in images if id(image) not in known]
+        new = []
+        for image in (image for image in images if id(image) not in known):
+            source = str(Path(image.source.path).resolve()) if image.source.path else ""
+            closed = [m for m in self.members if m.path and m.path == source and m.image is None]
+            if closed:  # opened by hand
+                closed[0].image = image
+            else:
+                new.append(Member(image.name, image=image))
         channels = {id(c) for m in self.members for c in m.channels}
         there = [m for m in self.members if m.path or m.image is not None]
         self.members = [m for m in there if m.path or id(m.image) not in channels] + new
@@ -99,6 +108,7 @@ class Study:
         """Hear that the image of a member is not open any more; what is painted on it is kept."""
         if member.path and member.image is not None and member.scribbles is not None:
             member.kept = self._keeper.saved(member.image, member.scribbles)
+        member.was_film = member.is_film
         member.image, member.channels = None, ()
 
     def follow(self, chosen: Image | None) -> None:
@@ -181,6 +191,7 @@ class Study:
         return [
             member
             for member in self.members
+            if not member.is_film
             if member.image is image or (self.together and self._means_the_same(member))
         ]
 
@@ -211,6 +222,8 @@ class Study:
         if member.image is None:
             self._open(member)
         self.current = member
+        self._recall(member)
+        self.shares = self.together and self._means_the_same(member)
         self._share_classes(member)
         self._show(member)
         self.arrived.emit(member)
@@ -222,13 +235,16 @@ class Study:
     def next(self) -> None:
         """Go to the image that it is least sure of, or, where nothing is known, to the next one."""
         others = [m for m in self.members if m is not self.current and not m.visited]
+        askable = [m for m in others if m.path or (self.together and not m.is_film)]
         if not others:
             for member in self.members:
                 member.visited = member is self.current
             self.said.emit("That was the last image of this round; again: a new one.")
-        elif self._session.is_running and not self._session.is_paused:
-            step = -(-len(others) // MOST_RANKED)
-            self._asked = others[::step]
+        elif self._session.state is SessionState.PREPARING:
+            self.said.emit("Wait until this image is ready, then go on.")
+        elif askable and self._session.is_running and not self._session.is_paused:
+            step = -(-len(askable) // MOST_RANKED)
+            self._asked = askable[::step]
             self.said.emit(f"Looking at {len(self._asked)} images for the least sure one…")
             self._session.rank([m.key for m in self._asked])
         else:
@@ -251,7 +267,9 @@ class Study:
             self._is_opening = False
         images = [layer for layer in opened if layers.is_image(layer)]
         if not images:
-            raise InputError(f"{member.path} is not an image")
+            for layer in opened:
+                self._session.viewer.layers.remove(layer)
+            raise InputError(f"{member.path} is not an image, but a mask")
         member.image, member.channels = images[0], tuple(images[1:])
 
     def _show(self, member: Member) -> None:
@@ -328,9 +346,17 @@ class Study:
         painted = np.unique(member.scribbles.classes).tolist()
         return all(here.get(there.get(k, ""), k) == k for k in painted)
 
+    def _recall(self, member: Member) -> None:
+        """Take what was kept of an image that was just opened for what is painted on it."""
+        if member.path and not any(map(layers.is_scribble_layer, self._layers_of(member))):
+            saved = self._found(member)
+            member.scribbles, member.classes, member.strokes = None, None, 0
+            if saved is not None:
+                member.take(saved)
+
     def _share_classes(self, member: Member) -> None:
         """Let an image that is worked on together with others have the class table of now."""
-        if not (self.together and self._means_the_same(member)):
+        if not self.shares:
             return
         table = member.classes = self._session.classes
         for layer in self._layers_of(member):
@@ -338,15 +364,19 @@ class Study:
                 layer.metadata[layers.CLASSES] = table.to_mapping()
 
     def kept(self, member: Member) -> SavedSession | None:
-        """Return what is painted on an image that was just opened, with the classes of now.
-
-        What was kept for what the file holds counts more than what was kept for its name.
-        """
-        assert member.image is not None
-        saved = self._keeper.find(member.image) or member.kept
-        if saved is None or not self.together or not self._means_the_same(member):
+        """Return what is painted on an image that was just opened, with the classes of now."""
+        saved = self._found(member)
+        if saved is None or not self.shares:
             return saved
         return replace(saved, classes=self._session.classes)
+
+    def _found(self, member: Member) -> SavedSession | None:
+        """Return what was kept for just what an open image holds."""
+        assert member.image is not None
+        saved, kept = self._keeper.find(member.image), member.kept
+        if saved is None and kept and kept.fingerprint == self._keeper.fingerprint(member.image):
+            return kept
+        return saved
 
     def count(self, image: Image | None, snapshot: ScribbleSnapshot, strokes: int) -> None:
         """Hear what is painted on an image now, and how many strokes that are."""

@@ -14,25 +14,30 @@ from napari_msseg.errors import InputError, InputWarning
 
 
 def save_strokes(members: Sequence[Member], folder: Path) -> int:
-    """Write strokes as label images of the names of their images; return how many.
+    """Write strokes as label images, ``NAME_scribbles``; return how many.
 
     ``napari-msseg train --scribbles`` takes them: 0 where nothing is painted, 1 background, …
 
     Raises
     ------
     InputError
-        If nothing is painted, or a file cannot be read or written.
+        If nothing is painted, two images have one name, a file cannot be read or written, or an
+        image would be written over.
     """
     painted = _painted(members)
     if not painted:
         raise InputError("there are no strokes to save yet")
-    here = folder.resolve()
-    if any(Path(member.path).parent.resolve() == here for member in members if member.path):
-        raise InputError("strokes are named as their images: choose another folder for them")
-    for member in painted:
+    names = [_file_name(member) for member in painted]
+    for name in names:
+        if sum(other.lower() == name.lower() for other in names) > 1:
+            raise InputError(f"two images are called {name!r}: save their strokes one by one")
+    images = {source for member in members for source in member.sources()}
+    for member, name in zip(painted, names, strict=True):
         strokes = member.placed_strokes()
         suffix = ".nii.gz" if strokes.nifti_header is not None else ".tif"
-        io.write_mask(folder / f"{member.name}{suffix}", strokes.data, strokes)  # type: ignore[arg-type]
+        if (folder / f"{name}_scribbles{suffix}").resolve() in images:
+            raise InputError(f"{name}_scribbles{suffix} is an image: choose another folder")
+        io.write_mask(folder / f"{name}_scribbles{suffix}", strokes.data, strokes)  # type: ignore[arg-type]
     return len(painted)
 
 
@@ -65,9 +70,10 @@ def write_lessons(members: Sequence[Member], folder: Path) -> Path | None:
         strokes, pixels = folder / f"{number}_scribbles.ome.tif", folder / f"{number}.ome.tif"
         with between_programs():
             io.write_mask(strokes, placed.data, placed)  # type: ignore[arg-type]
-            if not member.path:
+            if not _can_be_listed(member.path):
                 io.write_image(pixels, member.reading()())
-        lines.append(f"{member.path or pixels}\t{strokes}")
+        image = member.path if _can_be_listed(member.path) else pixels
+        lines.append(f"{image}\t{strokes}")
     written = folder / "lessons.tsv"
     written.write_text("\n".join(lines), encoding="utf-8")
     return written if lines else None
@@ -79,6 +85,15 @@ def between_programs() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InputWarning)
         yield
+
+
+def _file_name(member: Member) -> str:
+    return "".join("_" if c in '/\\:*?"<>|' else c for c in member.name).strip() or "image"
+
+
+def _can_be_listed(path: str) -> bool:
+    """Whether a path can stand in a list of files, a line each, with tabs between them."""
+    return bool(path) and path.isprintable()
 
 
 def _painted(members: Sequence[Member]) -> list[Member]:

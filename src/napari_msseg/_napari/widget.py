@@ -271,11 +271,11 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         if opened and not self.session.is_running:
             self.choose_image(opened[-1])
 
-    def choose_image(self, layer: Any) -> None:
-        """Choose an image, if that is what the layer is."""
-        if layers.is_image(layer) and layer is not self.layer_panel.chosen_image():
+    def choose_image(self, layer: Any, own: bool = False) -> None:
+        """Choose an image, if that is what the layer is; with `own`, no scribbles but its own."""
+        if layers.is_image(layer) and (own or layer is not self.layer_panel.chosen_image()):
             self.layer_panel.choose(self.layer_panel.image, layer)
-            self._use_chosen_image()
+            self._use_chosen_image(own)
 
     def _arrive(self, member: Member) -> None:
         """Choose an image of the study, with what is painted on it, and go on with training."""
@@ -283,7 +283,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         if image is None:
             return
         trained, has_model = self.session.is_running, self.session.knows_a_model
-        self.choose_image(image)
+        self.choose_image(image, own=True)
         panel.channels.tick(member.channels)
         kept = self.study.kept(member)
         if panel.chosen_scribbles() is None:
@@ -292,11 +292,11 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             else:
                 self._restore(image, kept)
                 self.offers.withdraw(questions.kept_key(image))
-        if has_model and self.study.together:
+        if has_model and self.study.shares:
             self.session.carry_model_to(image, member.channels)
         if trained:
             self.train()
-        elif has_model and self.study.together:
+        elif has_model and self.study.shares:
             self.update_once()
 
     def _take_in_hand(self, scribbles: Labels) -> None:
@@ -575,12 +575,13 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
     def _follow_label(self, event: Any) -> None:
         self.classes.follow(event.source)
 
-    def _use_chosen_image(self) -> None:
+    def _use_chosen_image(self, own_alone: bool = False) -> None:
         """Choose the scribbles of the image that was chosen, or none."""
         panel = self.layer_panel
         image = panel.chosen_image()
         own = [x for x in self.viewer.layers if layers.is_scribble_layer(x)]
-        own = [x for x in own if self.keeper.owner(x) in (image, None) and layers.fits(x, image)]
+        owners = (image,) if own_alone else (image, None)
+        own = [x for x in own if self.keeper.owner(x) in owners and layers.fits(x, image)]
         if own:
             panel.choose(panel.scribbles, own[-1])
         else:
