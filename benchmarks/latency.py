@@ -30,7 +30,7 @@ QUIET_SECONDS = 3.0
 SIZES = ("width", "height")
 LENGTH = 0.02
 """Of a stroke, as a share of the canvas."""
-OBJECTS_SHAPE, DISCS, ROWS = (2048, 2048), 4000, 50_000
+OBJECTS_SHAPE, DISCS, ROWS = (2048, 2048), 4400, 50_000
 """What the layer of objects follows, and how many rows a long table has."""
 RIGHT = 0.95
 """Share of the pixels under a stroke that are of its class."""
@@ -255,7 +255,8 @@ def _objects(viewer: Any, widget: Any, scribbles: Any, seconds: float) -> dict[s
     """Time the event loop while the objects of a prediction that goes on changing are followed.
 
     The prediction is written as the answers of a session are, over all of the image, and by
-    turns of one of two masks of more than 2,000 objects. Then a long table is shown, sorted, scrolled.
+    turns of one of two masks of more than 2,000 objects. Then a long table is shown, sorted,
+    scrolled.
     """
     from qtpy.QtCore import QTimer
 
@@ -303,7 +304,7 @@ def _discs(seed: int) -> np.ndarray[Any, Any]:
     rng = np.random.default_rng(0)
     mask = np.zeros(OBJECTS_SHAPE, np.uint8)
     y, x = np.ogrid[-16:17, -16:17]
-    disc = y**2 + x**2 <= (9 + seed) ** 2
+    disc = y**2 + x**2 <= (8 + seed) ** 2
     for _ in range(DISCS):
         row, column = (int(rng.integers(17, n - 17)) for n in OBJECTS_SHAPE)
         mask[row - 16 : row + 17, column - 16 : column + 17] |= disc

@@ -110,11 +110,11 @@ def check_companions(image: Volume, companions: Sequence[Companion]) -> None:
                 f"{about}: scribbles of shape {one.scribbles.shape} do not lie over an image of "
                 f"{one.image.spatial_shape}"
             )
-        kinds = [(v.spatial_ndim, v.channels) for v in (one.image, image)]
-        if kinds[0] != kinds[1]:
+        if one.image.kind != image.kind:
             raise InputError(
-                f"{about} is {kinds[0][0]}D with {kinds[0][1]} channel(s), the image is "
-                f"{kinds[1][0]}D with {kinds[1][1]}: they cannot be learned from together"
+                f"{about} is {one.image.spatial_ndim}D with {one.image.channels} channel(s), the "
+                f"image is {image.spatial_ndim}D with {image.channels}: they cannot be learned "
+                "from together"
             )
 
 

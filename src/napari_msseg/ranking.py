@@ -34,7 +34,7 @@ class Ranking:
 
     def __init__(self, companions: Sequence[Companion], image: Volume, seed: int) -> None:
         self._images = {one.name: one.image for one in companions}
-        self._kind = image.spatial_ndim, image.channels
+        self._kind = image.kind
         self._seed = seed
         self._features: dict[str, Features] = {}
         self.wanted: list[str] = []
@@ -65,7 +65,7 @@ class Ranking:
     def _features_of(self, name: str) -> Features:
         if name not in self._features:
             image = self._images.get(name) or _read(name)
-            if (image.spatial_ndim, image.channels) != self._kind:
+            if image.kind != self._kind:
                 raise InputError(
                     f"{name}: {image.spatial_ndim}D with {image.channels} channel(s), not "
                     f"{self._kind[0]}D with {self._kind[1]}"

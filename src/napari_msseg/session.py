@@ -125,6 +125,7 @@ class Session:
         self.image = image
         self.scribbles = scribbles
         self._companions = tuple(companions)
+        self._elsewhere = {int(k) for one in companions for k in np.unique(one.scribbles.classes)}
         self._lessons = NO_LESSONS
         self._ranking = Ranking(self._companions, image, self.config.seed)
         self._check_fit(model)
@@ -165,18 +166,13 @@ class Session:
         return dataclasses.replace(
             self.config.model,
             in_channels=self.image.channels,
-            n_classes=max(s.n_classes for s in self._all_scribbles),
+            n_classes=max(self.scribbles.n_classes, 1 + max(self._elsewhere, default=0)),
         )
-
-    @property
-    def _all_scribbles(self) -> list[ScribbleSnapshot]:
-        return [self.scribbles, *(one.scribbles for one in self._companions)]
 
     @property
     def _painted(self) -> set[int]:
         """Classes that have a stroke, here or on a companion."""
-        own = {k for k, n in enumerate(self.scribbles.counts) if n}
-        return own.union(*(np.unique(one.scribbles.classes).tolist() for one in self._companions))
+        return self._elsewhere | {k for k, n in enumerate(self.scribbles.counts) if n}
 
     @property
     def _is_trainable(self) -> bool:

@@ -137,6 +137,11 @@ class Volume:
         data = np.moveaxis(self.data, self.axes.index("T"), 0)[index]
         return replace(self, data=data, axes=self.axes.replace("T", ""))
 
+    @property
+    def kind(self) -> tuple[int, int]:
+        """Number of its spatial axes and of its channels: what a network must fit."""
+        return self.spatial_ndim, self.channels
+
     def like(self, data: Array, leading: str = "C") -> Volume:
         """Return `data`, an array over the spatial axes, with this geometry.
 

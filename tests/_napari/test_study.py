@@ -37,6 +37,12 @@ def _go(dock, number):
     rows.itemClicked.emit(rows.topLevelItem(number), NAME)
 
 
+def _paint_both(dock, paint):
+    """Paint a stroke of either class on the image that is chosen."""
+    for label in (1, 2):
+        paint(dock.layer_panel.chosen_scribbles(), label)
+
+
 def _images(viewer):
     return [layer.name for layer in viewer.layers if layers.is_image(layer)]
 
@@ -138,8 +144,7 @@ def test_going_on_closes_the_image_of_before_with_all_that_lies_over_it(
     study, viewer, workers, paint, qtbot, started
 ):
     _go(study, 1)
-    for label in (1, 2):
-        paint(study.layer_panel.chosen_scribbles(), label)
+    _paint_both(study, paint)
     _click(qtbot, study.train_panel.train_button)
     started(1)
     workers[-1].tile(np.ones((32, 40), np.uint8))
@@ -151,8 +156,7 @@ def test_going_on_closes_the_image_of_before_with_all_that_lies_over_it(
 
 def test_coming_back_brings_strokes_and_locks_back(study, viewer, workers, paint, qtbot, started):
     _go(study, 1)
-    for label in (1, 2):
-        paint(study.layer_panel.chosen_scribbles(), label)
+    _paint_both(study, paint)
     painted = np.array(study.layer_panel.chosen_scribbles().data)
     _click(qtbot, study.train_panel.train_button)
     started(1)
@@ -170,8 +174,7 @@ def test_strokes_of_an_earlier_day_are_there_when_a_folder_is_added_again(
     study, viewer, paint, make_dock, qtbot
 ):
     _go(study, 1)
-    for label in (1, 2):
-        paint(study.layer_panel.chosen_scribbles(), label)
+    _paint_both(study, paint)
     painted = np.array(study.layer_panel.chosen_scribbles().data)
     study.destroyed.emit()  # the window closes
     viewer.layers.clear()
@@ -186,8 +189,7 @@ def test_strokes_of_an_earlier_day_are_learned_from_before_their_image_is_opened
     study, viewer, workers, paint, make_dock, qtbot, started
 ):
     _go(study, 1)
-    for label in (1, 2):
-        paint(study.layer_panel.chosen_scribbles(), label)
+    _paint_both(study, paint)
     study.destroyed.emit()
     viewer.layers.clear()
     dock = make_dock(viewer)
@@ -202,16 +204,14 @@ def test_strokes_are_not_put_onto_a_file_that_holds_something_else_by_now(
     study, folder, viewer, workers, paint, make_dock, qtbot, started, warnings
 ):
     _go(study, 1)
-    for label in (1, 2):
-        paint(study.layer_panel.chosen_scribbles(), label)
+    _paint_both(study, paint)
     study.destroyed.emit()
     viewer.layers.clear()
     tifffile.imwrite(folder / "plate 0.tif", np.zeros((50, 60), np.uint8))
     dock = make_dock(viewer)
     _click(qtbot, dock.study_panel.folder_button)
     _go(dock, 2)
-    for label in (1, 2):
-        paint(dock.layer_panel.chosen_scribbles(), label)
+    _paint_both(dock, paint)
     _click(qtbot, dock.train_panel.train_button)
     started(1)
     assert workers[-1].of(ShareCompanion) == []
@@ -303,8 +303,7 @@ def test_going_on_while_it_trains_goes_on_with_the_same_model(
     study, workers, paint, qtbot, started, warnings
 ):
     _go(study, 1)
-    for label in (1, 2):
-        paint(study.layer_panel.chosen_scribbles(), label)
+    _paint_both(study, paint)
     _click(qtbot, study.train_panel.train_button)
     assert not started(1).keep_model
     workers[-1].state(SessionState.TRAINING)
@@ -324,8 +323,7 @@ def test_after_stop_an_image_that_is_gone_to_is_answered_once_with_the_model(
     study, workers, paint, qtbot, started
 ):
     _go(study, 1)
-    for label in (1, 2):
-        paint(study.layer_panel.chosen_scribbles(), label)
+    _paint_both(study, paint)
     _click(qtbot, study.train_panel.train_button)
     started(1)
     workers[-1].state(SessionState.STOPPED)
@@ -340,8 +338,7 @@ def test_after_stop_an_image_that_is_gone_to_is_answered_once_with_the_model(
 
 def test_what_was_never_trained_is_not_trained_by_going_there(study, workers, paint):
     _go(study, 1)
-    for label in (1, 2):
-        paint(study.layer_panel.chosen_scribbles(), label)
+    _paint_both(study, paint)
     _go(study, 2)
     assert not study.session.is_running
 
@@ -350,8 +347,7 @@ def test_what_is_locked_on_one_image_is_learned_from_on_the_others(
     study, workers, paint, qtbot, started
 ):
     _go(study, 1)
-    for label in (1, 2):
-        paint(study.layer_panel.chosen_scribbles(), label)
+    _paint_both(study, paint)
     _click(qtbot, study.train_panel.train_button)
     started(1)
     workers[-1].tile(np.ones((32, 40), np.uint8))
@@ -386,8 +382,7 @@ def test_strokes_whose_classes_mean_something_else_are_not_learned_from(
     _go(dock, 0)
     dock.classes.rename(1, "was foreground")
     dock.classes.rename(0, "Foreground")
-    for label in (1, 2):
-        paint(dock.layer_panel.chosen_scribbles(), label)
+    _paint_both(dock, paint)
     _click(qtbot, dock.train_panel.train_button)
     started(1)
     assert workers[-1].of(ShareCompanion) == []
@@ -422,8 +417,7 @@ def test_where_only_what_cannot_be_learned_from_is_painted_on_nothing_is_begun(
     dock = open_two.dock
     viewer.add_image(np.zeros((6, 32, 40)), name="volume")
     dock.new_scribbles()
-    for label in (1, 2):
-        paint(dock.layer_panel.chosen_scribbles(), label)
+    _paint_both(dock, paint)
     dock.study_panel.together.click()
     _go(dock, 1)
     _click(qtbot, dock.train_panel.train_button)
@@ -538,8 +532,7 @@ def test_who_saves_a_session_hears_that_it_is_of_one_image(study, paint):
 
 def test_the_list_says_strokes_and_held_out_dice_of_each(study, workers, paint, qtbot, started):
     _go(study, 1)
-    for label in (1, 2):
-        paint(study.layer_panel.chosen_scribbles(), label)
+    _paint_both(study, paint)
     assert _rows(study, STROKES)[1] == "2"
     _click(qtbot, study.train_panel.train_button)
     start = started(1)
@@ -577,8 +570,7 @@ def test_next_goes_to_the_image_that_it_is_least_sure_of(
     study, viewer, workers, paint, qtbot, started
 ):
     _go(study, 1)
-    for label in (1, 2):
-        paint(study.layer_panel.chosen_scribbles(), label)
+    _paint_both(study, paint)
     _click(qtbot, study.train_panel.train_button)
     started(1)
     workers[-1].state(SessionState.TRAINING)
@@ -615,8 +607,7 @@ def test_stop_while_an_image_is_read_ends_the_session_that_went_on(
     study, workers, paint, qtbot, started, monkeypatch
 ):
     _go(study, 1)
-    for label in (1, 2):
-        paint(study.layer_panel.chosen_scribbles(), label)
+    _paint_both(study, paint)
     _click(qtbot, study.train_panel.train_button)
     first = started(1)
     workers[-1].state(SessionState.TRAINING)

@@ -15,7 +15,7 @@ from napari_msseg import io
 from napari_msseg._napari import layers
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.panels import LayerPanel
-from napari_msseg._napari.session_files import SessionFiles, reader_of
+from napari_msseg._napari.session_files import SessionFiles, open_file
 from napari_msseg.errors import InputError, InputWarning
 from napari_msseg.io.dtypes import whole_numbers
 from napari_msseg.objects.table import Measurements, write_csv
@@ -127,8 +127,8 @@ class FileDialogs:
         opened = []
         for path in paths:
             try:
-                opened += viewer.open(path, plugin=reader_of(path))
-            except (InputError, ValueError, OSError) as error:  # one of many may be broken
+                opened += open_file(viewer, path)
+            except InputError as error:  # one of many may be broken
                 self.warned.emit(str(error))
         return [layer for layer in opened if layers.is_image(layer)]
 

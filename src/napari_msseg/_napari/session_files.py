@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari.layers import Image, Labels
+from napari.layers.base import Layer
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
@@ -195,23 +196,32 @@ class SessionFiles:
     def _image_of(self, saved: SavedSession) -> Image:
         found = self._find(saved)
         if found is None and saved.image_path and Path(saved.image_path).exists():
-            self._open(saved.image_path)
+            open_file(self._session.viewer, saved.image_path)
             found = self._find(saved)
         if found is None:
             raise InputError(f"open the image {saved.image_name!r} first: it is not in this viewer")
         return found
-
-    def _open(self, path: str) -> None:
-        try:
-            self._session.viewer.open(path, plugin=reader_of(path))
-        except Exception as error:  # a reader of anybody's: it may raise anything
-            raise InputError(f"the image {path} cannot be opened: {error}") from error
 
     def _find(self, saved: SavedSession) -> Image | None:
         images = [x for x in self._session.viewer.layers if layers.is_image(x)]
         same = [x for x in images if layers.spatial_shape(x) == saved.scribbles.shape]
         matches = (x for x in same if self._keeper.fingerprint(x) == saved.fingerprint)
         return next(matches, None)
+
+
+def open_file(viewer: Any, path: str) -> list[Layer]:
+    """Open a file as layers, with the reader that it should have.
+
+    Raises
+    ------
+    InputError
+        If that cannot be done.
+    """
+    try:
+        opened: list[Layer] = viewer.open(path, plugin=reader_of(path))
+    except Exception as error:  # a reader of anybody's: it may raise anything
+        raise InputError(f"the image {path} cannot be opened: {error}") from error
+    return opened
 
 
 def reader_of(path: str) -> Any:

@@ -18,7 +18,7 @@ from napari_msseg._napari.keeper import Keeper
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.loan import OtherImage
 from napari_msseg._napari.member import Member
-from napari_msseg._napari.session_files import reader_of
+from napari_msseg._napari.session_files import open_file
 from napari_msseg._napari.study_files import save_strokes
 from napari_msseg._napari.study_panel import Row, StudyPanel
 from napari_msseg.advice import dice_of, mean_dice
@@ -260,9 +260,7 @@ class Study:
     def _open(self, member: Member) -> None:
         self._is_opening = True  # or its layers would be taken for images of the user's
         try:
-            opened = self._session.viewer.open(member.path, plugin=reader_of(member.path))
-        except Exception as error:  # a reader of anybody's: it may raise anything
-            raise InputError(f"{member.path} cannot be opened: {error}") from error
+            opened = open_file(self._session.viewer, member.path)
         finally:
             self._is_opening = False
         images = [layer for layer in opened if layers.is_image(layer)]

@@ -67,14 +67,16 @@ class Teacher:
         from napari_msseg.segmentation import segment
 
         own = self._companions.get(path.resolve())
-        kind = image.spatial_ndim, image.channels
         others = [
             one
             for one in self._companions.values()
-            if one is not own and (one.image.spatial_ndim, one.image.channels) == kind
+            if one is not own and one.image.kind == image.kind
         ]
         if own is None and not others:
-            raise InputError(f"is {kind[0]}D with {kind[1]} channel(s), and no scribbled image is")
+            dimensions, channels = image.kind
+            raise InputError(
+                f"is {dimensions}D with {channels} channel(s), and no scribbled image is"
+            )
         strokes = _nothing(image) if own is None else own.scribbles
         config = default_config(image.spatial_ndim)
         # the model has learned what it is to say: it takes part from the first prediction on
