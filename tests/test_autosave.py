@@ -242,6 +242,22 @@ def test_what_is_not_written_yet_is_found_all_the_same(autosave, disk):
     assert os.listdir(autosave.folder) == []
 
 
+def test_what_another_viewer_is_writing_is_waited_for(autosave, disk):
+    autosave.keep(session(3), 0)
+    assert disk.begun.acquire(timeout=PATIENCE)
+    threading.Timer(0.2, disk.free.set).start()
+    assert count(Autosave(autosave.folder).find(key(0))) == 3
+    assert autosave.settle(key(0), 0)
+
+
+def test_who_waits_for_strokes_is_told_if_they_are_not_there_yet(autosave, disk):
+    autosave.keep(session(1), 0)
+    assert not autosave.settle(key(0), 0.01)
+    assert autosave.settle(key(1), 0)
+    disk.free.set()
+    assert autosave.settle(key(0), PATIENCE)
+
+
 def test_the_interpreter_waits_for_the_last_strokes_when_it_ends(tmp_path):
     done = run_painter(tmp_path, "0", 3).communicate("go\n", timeout=PATIENCE)
     assert done == ("", "")

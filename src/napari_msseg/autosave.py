@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from weakref import WeakSet
 
 import platformdirs
 
@@ -34,6 +35,8 @@ PRUNE_EVERY = 64
 """Writes between two looks at the disk; the first write for an image looks too."""
 WAIT_SECONDS = 0.05
 CLOSE_SECONDS = 10.0
+PATIENCE_SECONDS = 2.0
+"""How long `find` waits for another viewer of this process to finish writing."""
 
 
 def data_folder() -> Path:
@@ -74,6 +77,7 @@ class Autosave:
         self._asked: dict[str, int] = {}
         self._settled: dict[str, int] = {}
         self._closing = False
+        _OPEN.add(self)
 
     def keep(self, saved: SavedSession, wait_seconds: float = WAIT_SECONDS) -> bool:
         """Hand over the strokes of an image and wait a moment for them to be on the disk.
@@ -91,7 +95,8 @@ class Autosave:
     def find(self, fingerprint: str) -> SavedSession | None:
         """Return what was kept for an image, without a model; None where there is nothing.
 
-        A file that cannot be read is moved aside, so that nothing takes its place, and reported.
+        What another `Autosave` of this process has not written yet is waited for. A file that
+        cannot be read is moved aside, so that nothing takes its place, and reported.
         """
         with self._changed:
             for ahead in (self._waiting, self._writing, self._failed):
@@ -99,6 +104,9 @@ class Autosave:
                     saved = ahead[fingerprint]
                     return None if saved is None else replace(saved, model=None)
         path = self._home(fingerprint) / STROKES
+        for other in list(_OPEN):
+            if other is not self and other.folder == self.folder:
+                other.settle(fingerprint)
         if not os.path.exists(path):  # Path.exists raises where a folder is closed to us
             return None
         try:
@@ -106,6 +114,20 @@ class Autosave:
         except InputError as error:
             self._report(f"kept strokes cannot be read: {error}{_put_aside(path)}")
             return None
+
+    def settle(self, fingerprint: str, wait_seconds: float = PATIENCE_SECONDS) -> bool:
+        """Wait until the strokes of an image are on the disk, or cannot be written.
+
+        Returns
+        -------
+        bool
+            Whether nothing of them waits any more.
+        """
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: fingerprint not in self._waiting and fingerprint not in self._writing,
+                wait_seconds,
+            )
 
     def of_files(self, paths: Collection[str]) -> dict[str, SavedSession]:
         """Return what was kept last for images that were read from these files.
@@ -231,6 +253,10 @@ class Autosave:
         if self._on_error is not None:
             with suppress(Exception):  # a window that is gone by now must not end the keeping
                 self._on_error(message)
+
+
+_OPEN: WeakSet[Autosave] = WeakSet()
+"""All of this process: two viewers may keep strokes of the same image."""
 
 
 def _read(path: Path, fingerprint: str) -> SavedSession:

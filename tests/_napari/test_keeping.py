@@ -15,6 +15,8 @@ from napari_msseg.errors import InputError
 from napari_msseg.events import ModelKept, SessionState
 from napari_msseg.saved_session import fingerprint, read_session
 
+SLOW_DISK_SECONDS = 30.0
+
 
 def _click(qtbot, button):
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
@@ -55,6 +57,7 @@ def test_a_stroke_is_on_the_disk_when_the_brush_is_released(dock, paint, data_fo
     painted = dock.layer_panel.chosen_scribbles().data
     found = _kept(dock)
     np.testing.assert_array_equal(found.scribbles.labels(), painted)
+    assert dock.keeper.autosave.settle(found.fingerprint, SLOW_DISK_SECONDS)
     assert list(data_folder.rglob("strokes.msseg"))
 
 
@@ -99,6 +102,7 @@ def test_who_starts_afresh_does_not_lose_what_was_kept(dock, another, qtbot, pai
     assert _kept(again).scribbles.labels().any()  # an empty layer replaces nothing
     paint(again.layer_panel.chosen_scribbles(), 2, row=3)
     home = again.keeper.autosave.folder / fingerprint(again.layer_panel.chosen_image().data)
+    assert again.keeper.autosave.settle(home.name, SLOW_DISK_SECONDS)
     aside = read_session(home / "strokes.before.msseg")
     np.testing.assert_array_equal(aside.scribbles.labels(), before)
 
@@ -203,6 +207,7 @@ def test_strokes_that_were_there_before_the_dock_overwrite_nothing(
     np.testing.assert_array_equal(_kept(other).scribbles.labels(), before)
     paint(foreign, 2, row=25)
     home = other.keeper.autosave.folder / fingerprint(again.layers[0].data)
+    assert other.keeper.autosave.settle(home.name, SLOW_DISK_SECONDS)
     aside = read_session(home / "strokes.before.msseg")
     np.testing.assert_array_equal(aside.scribbles.labels(), before)
 
