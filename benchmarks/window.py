@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ class Clock:
 
     ticks: list[float] = field(default_factory=list)
     paints: list[float] = field(default_factory=list)
+    passes: list[float] = field(default_factory=list)
+    """Full passes of Python's garbage collector, during which all stands still."""
 
     def summary(self) -> dict[str, float]:
         """Return what a record keeps."""
@@ -33,6 +36,8 @@ class Clock:
             "paint_p95_ms": float(np.percentile(self.paints, 95)),
             "paint_max_ms": max(self.paints),
             "paint_events": len(self.paints),
+            "collector_passes": len(self.passes),
+            "collector_max_ms": max(self.passes, default=0.0),
         }
 
 
@@ -77,6 +82,16 @@ def watch(viewer: Any, layer: Any, seconds: float) -> Clock:
         clock.ticks.append((now - last[0]) * 1000)
         last[0] = now
 
+    begun = [0.0]
+
+    def collecting(phase: str, info: dict[str, int]) -> None:
+        if info["generation"] == 2:
+            if phase == "start":
+                begun[0] = time.monotonic()
+            else:
+                clock.passes.append((time.monotonic() - begun[0]) * 1000)
+
+    gc.callbacks.append(collecting)
     timers = []
     for interval, slot in ((TICK_MS, tick), (MOVE_EVERY_MS, painter.move)):
         timer = QTimer()
@@ -88,6 +103,7 @@ def watch(viewer: Any, layer: Any, seconds: float) -> Clock:
     loop.exec()
     for timer in timers:
         timer.stop()
+    gc.callbacks.remove(collecting)
     painter.release()
     wait(0.3)
     return clock

@@ -37,6 +37,7 @@ from napari_msseg._napari.offers import OfferPanel
 from napari_msseg._napari.panels import ExportPanel, LayerPanel, LookPanel, TrainPanel
 from napari_msseg._napari.progress_panel import ProgressPanel
 from napari_msseg._napari.quiet import quieten
+from napari_msseg._napari.rest_collector import RestCollector
 from napari_msseg._napari.session_files import SessionFiles
 from napari_msseg._napari.study import Study
 from napari_msseg._napari.study_panel import StudyPanel
@@ -112,6 +113,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self.navigator.next,
             self.locks.toggle_region,
         )
+        self.rest_collector = RestCollector(napari_viewer)
         self._device_in_words = "starting the worker"
         self._counted: Labels | None = None
         self._lay_out()
@@ -129,6 +131,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self.chores.close,
             self.time_machine.close,
             self.navigator.close,
+            self.rest_collector.close,
             session.close,
         )
         weakref.finalize(self, end)

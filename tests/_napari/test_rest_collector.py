@@ -1,0 +1,111 @@
+"""Garbage is collected while the hand rests, and never while it paints."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+from napari.components import ViewerModel
+
+from napari_msseg._napari import rest_collector
+from napari_msseg._napari.layers import camera_of
+from napari_msseg._napari.rest_collector import RestCollector
+
+
+class Cycle:
+    """Garbage that a full pass alone finds, once it is old."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+
+@pytest.fixture
+def collector(viewer: ViewerModel) -> Iterator[RestCollector]:
+    collector = RestCollector(viewer)
+    yield collector
+    collector.close()
+
+
+def _make_old_garbage() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        cycles = [Cycle() for _ in range(10)]
+        for _ in range(rest_collector.WORTH + 1):
+            gc.collect(1)  # they are old now; no full pass has looked at them
+        del cycles
+    finally:
+        gc.enable()
+
+
+def _cycles() -> int:
+    return sum(type(thing) is Cycle for thing in gc.get_objects())
+
+
+@pytest.fixture
+def garbage(qapp) -> Iterator[None]:
+    _make_old_garbage()
+    assert _cycles() == 10
+    yield
+    gc.collect()
+
+
+def test_garbage_is_collected_when_the_hand_rests(collector, garbage):
+    assert not collector.look()  # nobody knows yet whether it rests
+    assert _cycles() == 10
+    assert collector.look()
+    assert _cycles() == 0
+
+
+def test_nothing_is_collected_while_the_mouse_moves_over_the_image(collector, viewer, garbage):
+    for step in range(3):
+        viewer.cursor.position = (float(step), 2.0)
+        assert not collector.look()
+    assert _cycles() == 10
+    assert collector.look()
+
+
+def test_nothing_is_collected_while_the_camera_moves(collector, viewer, garbage):
+    collector.look()
+    camera_of(viewer).zoom *= 2
+    assert not collector.look()
+    assert collector.look()
+
+
+def test_nothing_is_collected_while_a_slider_moves(collector, viewer, add_image, garbage):
+    add_image(viewer, (5, 20, 20))
+    collector.look()
+    viewer.dims.set_current_step(0, 1)
+    assert not collector.look()
+    assert collector.look()
+
+
+def test_nothing_is_collected_with_a_button_held_down(collector, garbage, monkeypatch):
+    buttons = rest_collector.Qt.MouseButton
+    monkeypatch.setattr(
+        rest_collector.QApplication, "mouseButtons", staticmethod(lambda: buttons.LeftButton)
+    )
+    assert [collector.look() for _ in range(3)] == [False] * 3
+
+
+def test_a_window_in_which_nothing_happens_collects_nothing(collector):
+    gc.collect()
+    assert [collector.look() for _ in range(3)] == [False] * 3
+
+
+def test_whoever_switched_the_collector_off_is_obeyed(collector, garbage):
+    gc.disable()
+    try:
+        assert [collector.look() for _ in range(3)] == [False] * 3
+    finally:
+        gc.enable()
+
+
+def test_it_goes_on_looking_until_it_is_closed(collector, garbage, qtbot, monkeypatch):
+    monkeypatch.setattr(collector._timer, "start", lambda: None)  # as if it were slow
+    collector._look_again()
+    collector._look_again()
+    assert _cycles() == 0
+    collector.close()
+    assert not collector._timer.isActive()
