@@ -34,7 +34,7 @@ from napari_msseg.config import SessionConfig, default_config, to_mapping
 from napari_msseg.errors import InputError
 from napari_msseg.events import Failed, PredictionReady, StepDone
 from napari_msseg.guide import FILES
-from napari_msseg.metrics import iou
+from napari_msseg.metrics import average_surface_distance, dice, iou
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.session import Session
 from napari_msseg.simulation import simulate_scribbles
@@ -77,7 +77,7 @@ OWN_CODE = (
         "guided",
         "instant",
     ),
-    *("mailbox", "mixture", "pixel_classifiers", "session"),
+    *("mailbox", "mixture", "pixel_classifiers", "random_walker", "session"),
 )
 """Modules that our answers depend on as well."""
 
@@ -215,7 +215,7 @@ def _warm_up(who: str, item: Item, options: argparse.Namespace) -> None:
 
 
 def _measure(who: str, item: Item, seed: int, options: argparse.Namespace) -> Row:
-    about = {"ndim": item.image.spatial_ndim, "shape": item.image.spatial_shape}
+    about: Row = {"ndim": item.image.spatial_ndim, "shape": item.image.spatial_shape}
     try:
         if options.user:
             return about | _measure_user(who, item, seed, options)
@@ -228,6 +228,12 @@ def _measure(who: str, item: Item, seed: int, options: argparse.Namespace) -> Ro
     marks, truth, painted = sorted(seen), item.instances > 0, scribbles > 0
     scores = [iou(seen[mark][1] > 0, truth, ignore=painted) for mark in marks]
     first = {"seconds_to_first_answer": seen[FIRST][0]}
+    if item.image.spatial_ndim == 3:
+        about["dsc"] = [dice(seen[mark][1] > 0, truth, ignore=painted) for mark in marks]
+        about["asd"] = [
+            average_surface_distance(seen[mark][1] > 0, truth, spacing=item.image.spacing)
+            for mark in marks
+        ]
     return about | {"marks": marks, "iou": scores} | first | details
 
 

@@ -163,6 +163,8 @@ def print_tables(rows: list[Row], names: list[str]) -> None:
     console = Console(width=130)
     for who in names if rows else ():
         console.print(_table(rows, who))
+    if by_set(rows, 3):
+        console.print(_volumes(rows))
     if "rf" in names and rows:
         table = Table("goal", "figure", "")
         for goal, figure, met in verdicts(rows):
@@ -191,6 +193,22 @@ def _table(rows: list[Row], who: str) -> Table:
         ours, peer = (np.mean([getattr(c, x).mean() for c in compared]) for x in ("ours", "peer"))
         gain = f"{np.mean(gains):+.3f} ± {standard_error(gains):.3f}"
         table.add_row("2D sets", _words(mark), f"{ours:.3f}", f"{peer:.3f}", gain)
+    return table
+
+
+def _volumes(rows: list[Row]) -> Table:
+    """Return DSC and average surface distance of everybody in volumes."""
+    table = Table("set", "at", "who", "DSC", "lowest", "ASD", title="Volumes")
+    for name, group in by_set(rows, 3).items():
+        for mark in _marks_of(group):
+            for who in dict.fromkeys(row["who"] for row in group):
+                own = [row for row in group if row["who"] == who]
+                at = [row["marks"].index(mark) if mark in row["marks"] else -1 for row in own]
+                dsc, asd = ([row[key][i] for row, i in zip(own, at, strict=True)]
+                            for key in ("dsc", "asd"))  # fmt: skip
+                cells = f"{np.mean(dsc):.3f}", f"{np.min(dsc):.3f}", f"{np.nanmean(asd):.2f}"
+                table.add_row(name, _words(mark), who, *cells)
+        table.add_section()
     return table
 
 

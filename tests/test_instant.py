@@ -5,10 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
+from napari_msseg.companions import Lessons
 from napari_msseg.events import PredictionReady, SessionState, StateChanged
 from napari_msseg.instant import ROUNDS, InstantClassifier, Interrupted
 from napari_msseg.metrics import iou
+from napari_msseg.pixel_classifiers import Features
 from napari_msseg.preprocessing import normalise
+from napari_msseg.random_walker import RandomWalk, Terrain
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.session import Session
 from napari_msseg.volume import Volume
@@ -146,15 +149,53 @@ def test_there_are_only_so_many_rounds(scene, shape):
     assert [classifier.refine() for _ in range(count + 2)] == [True] * count + [False] * 2
 
 
-def test_in_volumes_edges_have_no_say(scene):
+def test_in_volumes_edges_have_no_say_but_place_has(scene):
     blob = scene((12, 40, 40))
     classifier = InstantClassifier(normalise(blob.image).data, blob.scribbles, 2)
     linear, forest, _ = classifier.members(everywhere((12, 40, 40)))
     odds = sum(
         np.log(np.clip(p[1], 0.01, 0.99) / np.clip(p[0], 0.01, 0.99)) for p in (linear, forest)
     )
-    found = classifier.predict(everywhere((12, 40, 40)))[1]
-    np.testing.assert_allclose(found, 1 / (1 + np.exp(-odds / 2)), atol=1e-3)
+    whole = everywhere((12, 40, 40))
+    together = classifier.votes(whole)[0, 1]
+    np.testing.assert_allclose(together, 1 / (1 + np.exp(-odds / 2)), atol=1e-3)
+    terrain = Terrain(normalise(blob.image).data)
+    place = RandomWalk(terrain, blob.scribbles.dense(), 2).probabilities(whole)[1]
+    place = np.clip(place, 0.001, 0.999)
+    looks = np.clip(together, 0.01, 0.99)
+    odds = 0.7 * np.log(looks / (1 - looks)) + np.log(place / (1 - place))
+    found = classifier.predict(whole)[1]
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-odds)), atol=2e-3)
+
+
+def test_in_volumes_what_looks_the_same_is_told_apart_by_where_it_is():
+    rng = np.random.default_rng(0)
+    image = rng.normal(0, 0.1, (16, 40, 40)).astype(np.float32)
+    image[2:14, 6:14, 6:14] += 1
+    image[2:14, 26:34, 26:34] += 1  # as bright, and never painted on but for its edge
+    truth = np.zeros(image.shape, np.uint8)
+    truth[2:14, 6:14, 6:14] = 1
+    labels = np.zeros(image.shape, np.uint8)
+    for z in (3, 8, 12):
+        labels[z, 9:11, 7:13] = 2
+        labels[z, 2:38, 20] = 1
+    labels[8, 29:31, 27:33] = 1  # painted as background once
+    pixels = normalise(Volume(image, "ZYX")).data
+    classifier = InstantClassifier(pixels, ScribbleSnapshot.from_labels(labels), 2)
+    whole = everywhere(image.shape)
+    assert iou(classifier.predict(whole).argmax(axis=0), truth) > 0.95
+    assert iou(classifier.votes(whole)[0].argmax(axis=0), truth) < 0.8
+
+
+def test_strokes_on_other_volumes_leave_the_walker_at_home(scene):
+    blob = scene((12, 40, 40))
+    features = Features(np.zeros((4, 2), np.float32), np.zeros((4, 10), np.float32))
+    lessons = Lessons(features, np.full(4, 2))
+    alone = InstantClassifier(normalise(blob.image).data, blob.scribbles, 3)
+    taught = InstantClassifier(normalise(blob.image).data, blob.scribbles, 3, lessons=lessons)
+    whole = everywhere((12, 40, 40))
+    np.testing.assert_array_equal(taught.predict(whole), taught.votes(whole)[0])
+    assert not np.array_equal(alone.predict(whole), alone.votes(whole)[0])
 
 
 def test_classes_with_few_strokes_are_not_forgotten_in_learning_from_the_answer():
@@ -213,7 +254,12 @@ def test_what_is_known_of_the_image_changes_no_answer(scene, monkeypatch, shape)
     monkeypatch.setattr("napari_msseg.blocks.rank_edges", refuse)
     then = InstantClassifier(pixels, more_strokes(blob), 2, before=first)
     for wanted, refined in expected:
-        np.testing.assert_array_equal(then.predict(whole), wanted)
+        if len(shape) == 2:
+            np.testing.assert_array_equal(then.predict(whole), wanted)
+        else:  # a walk that begins where the last one ended is as near, from the other side
+            found = then.predict(whole)
+            assert np.abs(found - wanted).mean() < 0.002
+            np.testing.assert_array_equal(found.argmax(axis=0), wanted.argmax(axis=0))
         assert then.refine() == refined
 
 

@@ -355,6 +355,19 @@ def test_a_second_run_measures_nothing_again(tiny, monkeypatch, capsys):
     assert all(0 < line["seconds_to_first_answer"] < 30 for line in lines)
 
 
+def test_volumes_are_scored_by_overlap_and_by_distance(tmp_path, scene, monkeypatch, capsys):
+    blob = scene((12, 32, 32))
+    about = {"names": ["a"], "spacing": [[2.0, 1.0, 1.0]]}
+    np.savez(tmp_path / "tiny.npz", img_000=blob.image.data, lab_000=blob.truth, **about)
+    command = ["--data", str(tmp_path), "--sets", "tiny", "--seconds", "0", "--seeds", "1"]
+    assert benchmark(monkeypatch, *command, "--json", str(tmp_path / "out.jsonl")) == 0
+    assert "Volumes" in capsys.readouterr().out
+    for line in (tmp_path / "out.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        assert row["dsc"][0] == pytest.approx(2 * row["iou"][0] / (1 + row["iou"][0]))
+        assert 0 <= row["asd"][0] < 3
+
+
 def test_other_code_of_ours_leaves_the_forest_as_it_is(tiny, monkeypatch):
     out = tiny / "out.jsonl"
     command = ["--data", str(tiny), "--sets", "tiny", "--seconds", "0", "--seeds", "1"]

@@ -60,6 +60,8 @@ class Answers:
         Of the instant classifiers.
     lessons : Lessons
         What the instant classifiers learn from other images.
+    spacing : tuple of float, optional
+        Size of a pixel along each axis. Default: 1.
     """
 
     def __init__(
@@ -73,7 +75,9 @@ class Answers:
         guide: Guide | None = None,
         threads: int = 1,
         lessons: Lessons = NO_LESSONS,
+        spacing: tuple[float, ...] | None = None,
     ) -> None:
+        self._spacing = spacing
         self._lessons = lessons
         self._threads = threads
         self._trainer = trainer
@@ -109,6 +113,7 @@ class Answers:
                 self._guide,
                 self._instant,
                 self._lessons,
+                self._spacing,
             )
             self.restart(vote=True)
 

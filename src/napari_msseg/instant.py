@@ -3,9 +3,10 @@
 Three cheap pixel classifiers learn from the strokes; the edges of the image decide how much each
 counts (`mixture`), and whether a network that has seen other images (`guide`) knows better.
 Then the classifiers learn from that answer in turn: far more pixels, from all over the image,
-with boundaries on its edges. The answer is the first member of the ensemble that gives
-pseudo-labels and that the user sees, and votes again whenever the strokes change. What each part
-bought is in docs/experiments.md.
+with boundaries on its edges. In volumes a random walker sees how far the strokes are, instead,
+and which edges lie between (`random_walker`). The answer is the first member of the ensemble that
+gives pseudo-labels and that the user sees, and votes again whenever the strokes change. What each
+part bought is in docs/experiments.md.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from napari_msseg.guided import GuidedAnswers
 from napari_msseg.maps import margin
 from napari_msseg.mixture import EdgeAgreement, Mixture, choose_mixture
 from napari_msseg.pixel_classifiers import Features, PixelClassifiers
+from napari_msseg.random_walker import RandomWalk, Terrain
 from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
 from napari_msseg.tiling import Region, inside
 
@@ -43,6 +45,10 @@ answer would take many seconds."""
 VOLUME_WEIGHTS = (0.5, 0.5, 0.0)
 """Of discriminant, forest and regression in volumes. What somebody segments in an MR volume is
 rarely what has the strongest edges there: chosen by edges, answers were worse."""
+APPEARANCE = 0.7
+"""How much the log-odds of the classifiers count beside those of the random walker, …"""
+LEAST_PROBABILITIES = 0.01, 0.001
+"""… with those of either cut off here."""
 CERTAINTY = (0.65,)
 """As of `boundaries.decide`, for the answer that is learned from."""
 
@@ -72,6 +78,19 @@ def _never() -> bool:
     return False
 
 
+def _fused(mixed: Floats, walked: Floats) -> Floats:
+    """Return what appearance and place say together: where neither is sure, the other decides."""
+    looks, place = (
+        np.log(np.clip(p, least, 1 - least))
+        for p, least in zip((mixed, walked), LEAST_PROBABILITIES, strict=True)
+    )
+    scores = APPEARANCE * looks + place
+    fused: Floats = np.exp(scores - scores.max(axis=0))
+    fused *= mixed > 0  # a class that nobody has a stroke of
+    fused /= fused.sum(axis=0)
+    return fused
+
+
 class InstantClassifier:
     """Classifies the pixels of an image from their surroundings, without being trained for long.
 
@@ -92,6 +111,8 @@ class InstantClassifier:
         the image serves again, if that is the same array.
     lessons : Lessons
         What strokes on other images teach. Without them the scribbles must be trainable.
+    spacing : tuple of float, optional
+        Size of a voxel along each axis. Default: 1.
     """
 
     def __init__(
@@ -104,6 +125,7 @@ class InstantClassifier:
         guide: Guide | None = None,
         before: InstantClassifier | None = None,
         lessons: Lessons = NO_LESSONS,
+        spacing: tuple[float, ...] | None = None,
     ) -> None:
         self._image = image
         self._n_classes = n_classes
@@ -137,7 +159,12 @@ class InstantClassifier:
             lessons,
         )
         self._fits = {0: self._fit(*self._stroked)}
+        self._terrain: Terrain | None = None
+        self._walk: RandomWalk | None = None
         if not by_edges:
+            # it arrives at strokes of this image alone
+            if present == {k for k, n in enumerate(scribbles.counts) if n} and self._few_classes:
+                self._set_out(spacing, before)
             self.mixture = Mixture(np.array(VOLUME_WEIGHTS), np.zeros(n_classes))
             self._first_mixture = self.mixture
             return
@@ -216,6 +243,8 @@ class InstantClassifier:
         asked = self._unless(interrupted)
         asked._in_haste = in_haste
         mixed = asked.mixture.probabilities(asked.members(region))
+        if asked._walk is not None:
+            return _fused(mixed, asked._walk.probabilities(region))
         if asked._guided is None:
             return mixed
         if asked._with_guide.weights[1] > 0:
@@ -267,6 +296,16 @@ class InstantClassifier:
         """Do so unless something more urgent has come up."""
         if self._interrupted():
             raise Interrupted
+
+    def _set_out(self, spacing: tuple[float, ...] | None, before: InstantClassifier | None) -> None:
+        """Walk through the volume, from where the walk before these strokes arrived."""
+        if before is not None and before._blocks is self._blocks:
+            self._terrain, walk = before._terrain, before._walk
+        else:
+            walk = None
+        if self._terrain is None:
+            self._terrain = Terrain(self._image, spacing)
+        self._walk = RandomWalk(self._terrain, self._strokes, self._n_classes, walk)
 
     # ------------------------------------------------------------------- learning
 

@@ -320,6 +320,7 @@ class Session:
             self._load_guide(),
             self.config.answering_threads or torch.get_num_threads(),
             self._lessons,
+            self.image.spacing,
         )
         self._answers.interrupted = self._is_interrupted
         yield self._enter(SessionState.TRAINING)

@@ -1,0 +1,231 @@
+"""Classes carried from strokes through a volume: the random walker.
+
+What somebody segments in an MR volume is often told by where it is rather than by what it looks
+like, and strokes lie on a few slices. A random walker [Grady 2006] that sets out from a voxel and
+crosses edges of the image rarely arrives at a stroke of some class first; how likely that is for
+each class solves Laplace's equation with the strokes as boundary values, the quadratic relative
+of the model behind the network. What it bought is in docs/experiments.md.
+
+L. Grady, “Random walks for image segmentation”, IEEE TPAMI 28(11), 2006.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from napari_msseg.scribbles import IGNORED_CLASS
+from napari_msseg.tiling import Region
+
+CELLS = 150_000
+"""Larger volumes are walked through on a coarser grid, of so many cells at the most."""
+EDGE = 0.15
+"""Differences between neighbours that count as an edge, in typical ones of the image: its median
+where there is any."""
+TOLERANCE = 3e-4
+"""At which it is solved: of the error of a field that is the same everywhere."""
+MOST_STEPS = 1000
+"""Of the conjugate gradients."""
+
+Floats = npt.NDArray[np.float32]
+Classes = npt.NDArray[np.integer]
+
+
+class Terrain:
+    """How easily the edges of an image are crossed; does not depend on strokes.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (C, [Z,] Y, X)
+        Normalised.
+    spacing : tuple of float, optional
+        Size of a pixel along each axis; what is far in the world is far to walk. Default: 1.
+    cells : int
+        Of the grid that is walked on, at the most.
+    """
+
+    def __init__(
+        self, image: Floats, spacing: tuple[float, ...] | None = None, cells: int = CELLS
+    ) -> None:
+        self.shape = image.shape[1:]
+        spacing = spacing or (1.0,) * len(self.shape)
+        self.factors = _coarsening(self.shape, spacing, cells)
+        coarse = _means(image, self.factors)
+        self.grid: tuple[int, ...] = coarse.shape[1:]
+        sizes = np.array(spacing) * self.factors
+        steps = [np.diff(coarse, axis=axis + 1) for axis in range(len(self.grid))]
+        threshold = EDGE * _typical(steps)
+        self.conductances: list[Floats] = []
+        for step, size in zip(steps, sizes, strict=True):
+            across = np.square(step).sum(axis=0) / threshold**2
+            # heavier tails than an exponential: no voxel is cut off, whatever its noise
+            conductance = np.square(min(sizes) / size / (1 + across))
+            self.conductances.append(conductance.astype(np.float32))
+
+
+class RandomWalk:
+    """Probabilities that a walker arrives at a stroke of each class first.
+
+    Parameters
+    ----------
+    terrain : Terrain
+    strokes : ndarray of int, shape ([Z,] Y, X)
+        Painted classes, `IGNORED_CLASS` elsewhere; at least two of them.
+    n_classes : int
+        K; a class without a stroke gets probability 0.
+    before : RandomWalk, optional
+        Over the same terrain: is near the answer, which saves time.
+    """
+
+    def __init__(
+        self,
+        terrain: Terrain,
+        strokes: Classes,
+        n_classes: int,
+        before: RandomWalk | None = None,
+    ) -> None:
+        self._terrain = terrain
+        self._n_classes = n_classes
+        self._painted = np.unique(strokes[strokes != IGNORED_CLASS]).tolist()
+        shares, fixed = _shares(strokes, self._painted, terrain)
+        known = before is not None and before._painted == self._painted
+        start = before._found[1:] if before is not None and known else None
+        # all but the first class, which has the rest
+        found = _solve(terrain.conductances, fixed, shares[1:], start)
+        found = np.clip(found, 0, 1)
+        rest = np.clip(1 - found.sum(axis=0), 0, None)
+        self._found: Floats = np.concatenate([rest[None], found])
+
+    def probabilities(self, region: Region) -> Floats:
+        """Return the probabilities (K, *region) of a part of the image, as smooth as the grid."""
+        out = np.zeros((self._n_classes, *(s.stop - s.start for s in region)), np.float32)
+        factors = self._terrain.factors
+        for class_, field in zip(self._painted, self._found, strict=True):
+            if set(factors) == {1}:
+                out[class_] = field[region]
+                continue
+            ndimage.affine_transform(
+                field,
+                1 / np.array(factors),
+                [(s.start + 0.5) / f - 0.5 for s, f in zip(region, factors, strict=True)],
+                output=out[class_],
+                order=1,
+                mode="nearest",
+            )
+        out /= out.sum(axis=0)
+        return out
+
+
+def _coarsening(shape: tuple[int, ...], spacing: tuple[float, ...], cells: int) -> tuple[int, ...]:
+    """Return how many pixels a cell has along each axis: the finest axes get coarser first."""
+    factors = [1] * len(shape)
+    while math.prod(-(-n // f) for n, f in zip(shape, factors, strict=True)) > cells:
+        sizes = [
+            s * f if f < n else math.inf for s, f, n in zip(spacing, factors, shape, strict=True)
+        ]
+        factors[int(np.argmin(sizes))] += 1
+    return tuple(factors)
+
+
+def _means(image: Floats, factors: tuple[int, ...]) -> Floats:
+    """Return the means of cells; those at the far borders are padded with what lies there."""
+    cells = _in_cells(image, factors, "edge")
+    means: Floats = cells.mean(axis=tuple(range(-len(factors), 0)), dtype=np.float32)
+    return means
+
+
+def _in_cells(
+    image: npt.NDArray[Any], factors: tuple[int, ...], mode: str, **options: int
+) -> npt.NDArray[Any]:
+    """Return the pixels (C, *cells, *factors) of every cell of an image (C, …)."""
+    n = len(factors)
+    pads = [(0, -size % f) for size, f in zip(image.shape[1:], factors, strict=True)]
+    padded = np.pad(image, [(0, 0), *pads], mode, **options)  # type: ignore[call-overload]
+    split = [(size // f, f) for size, f in zip(padded.shape[1:], factors, strict=True)]
+    cells: npt.NDArray[Any] = padded.reshape(len(image), *(x for pair in split for x in pair))
+    return cells.transpose(0, *range(1, 2 * n, 2), *range(2, 2 * n + 1, 2))
+
+
+def _typical(steps: list[Floats]) -> float:
+    """Return the median difference between neighbours, the mean over axes; 1 on a flat image."""
+    medians = []
+    for step in steps:
+        sizes = np.abs(step)
+        if (sizes > 0).any():
+            medians.append(float(np.median(sizes[sizes > 0])))
+    return float(np.mean(medians)) if medians else 1.0
+
+
+def _shares(
+    strokes: Classes, painted: list[int], terrain: Terrain
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Return the share of each painted class in the strokes of a cell, and which cells have any."""
+    cells = _in_cells(strokes[None], terrain.factors, "constant", constant_values=IGNORED_CLASS)[0]
+    within = tuple(range(-len(terrain.factors), 0))
+    counts = np.stack([np.count_nonzero(cells == k, axis=within) for k in painted])
+    total = counts.sum(axis=0)
+    return (counts / np.maximum(total, 1)).astype(np.float32), total > 0
+
+
+def _solve(
+    conductances: list[Floats],
+    fixed: npt.NDArray[np.bool_],
+    values: Floats,
+    start: Floats | None,
+) -> Floats:
+    """Return the solutions (N, …) of Laplace's equation with given values where `fixed`.
+
+    By conjugate gradients with a diagonal preconditioner, all at once.
+    """
+    level = np.full_like(values, 1 / (len(values) + 1))
+    over = tuple(range(1, values.ndim))
+    free = ~fixed
+    diagonal = _laplacian(np.ones_like(values[0]), conductances, absolute=True)
+    inverse = np.where(free & (diagonal > 0), 1 / np.maximum(diagonal, 1e-20), 0)
+    inverse = inverse.astype(np.float32)
+
+    def residual_of(field: Floats) -> Floats:
+        residual: Floats = -_laplacian(field, conductances) * free
+        return residual
+
+    u = np.where(fixed, values, level)
+    first = (np.square(residual_of(u)) * inverse).sum(axis=over, keepdims=True)
+    if start is not None:
+        u = np.where(fixed, values, start)
+    residual = residual_of(u)
+    scaled = residual * inverse
+    direction = scaled.copy()
+    error = (residual * scaled).sum(axis=over, keepdims=True)
+    for _ in range(MOST_STEPS):
+        if (error <= TOLERANCE**2 * first).all():
+            break
+        applied = _laplacian(direction, conductances) * free
+        energy = (direction * applied).sum(axis=over, keepdims=True)
+        step = np.where(energy > 0, error / np.where(energy > 0, energy, 1), 0)
+        u += step * direction
+        residual -= step * applied
+        scaled = residual * inverse
+        now = (residual * scaled).sum(axis=over, keepdims=True)
+        direction *= np.where(error > 0, now / np.where(error > 0, error, 1), 0)
+        direction += scaled
+        error = now
+    return u
+
+
+def _laplacian(u: Floats, conductances: list[Floats], absolute: bool = False) -> Floats:
+    """Return what flows out of every cell of fields (…, *grid); `absolute`: all conductances."""
+    out = np.zeros_like(u)
+    n = len(conductances)
+    for axis, conductance in enumerate(conductances):
+        before = (..., *(slice(None, -1) if a == axis else slice(None) for a in range(n)))
+        behind = (..., *(slice(1, None) if a == axis else slice(None) for a in range(n)))
+        flow = conductance * (u[before] + u[behind] if absolute else u[before] - u[behind])
+        if absolute:
+            flow = flow / 2
+        out[before] += flow
+        out[behind] += flow if absolute else -flow
+    return out
