@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from pathlib import Path
 
+import dask.array
 import numpy as np
 import pytest
 import tifffile
 from qtpy.QtWidgets import QFileDialog
 
+from napari_msseg import io
 from napari_msseg._napari import background
 from napari_msseg.commands import KeepModel
 from napari_msseg.events import ModelKept, SessionState
@@ -71,6 +74,7 @@ def test_a_folder_is_segmented_with_the_model_of_now(dock, workers, command, fol
     dock.export_panel.apply_button.click()
     assert started == []  # the model first
     model = _keep(workers[0]).path
+    qtbot.waitUntil(lambda: bool(started))
     ((name, *rest),) = started
     assert name == "predict"
     assert rest[:-1] == [
@@ -102,12 +106,50 @@ def test_what_runs_can_be_cancelled(dock, workers, command, folders, qtbot):
     command(WAIT)
     dock.export_panel.apply_button.click()
     _keep(workers[0])
+    qtbot.waitUntil(lambda: dock.chores.command.is_running)
     assert dock.export_panel.cancel_button.isVisibleTo(dock)
     assert not dock.export_panel.record_button.isEnabled()
     qtbot.waitUntil(lambda: dock.chores.command._process.processId() > 0, timeout=10_000)
     dock.export_panel.cancel_button.click()
     qtbot.waitUntil(lambda: not dock.chores.command.is_running, timeout=10_000)
     assert "Stopped" in _status(dock)
+    assert not dock.export_panel.cancel_button.isVisibleTo(dock)
+
+
+def test_what_is_being_prepared_can_be_cancelled_too(
+    dock, viewer, workers, command, qtbot, monkeypatch, warnings
+):
+    """An open image that takes long to be read: Cancel need not wait for it."""
+    viewer.add_image(np.eye(20), name="other")
+    go_on, started = threading.Event(), []
+    monkeypatch.setattr(dock.chores.command, "start", started.append)
+    monkeypatch.setattr(io, "write_image", lambda *_: go_on.wait(30))
+    dock.study_panel.apply_button.click()
+    _keep(workers[0])
+    assert dock.export_panel.cancel_button.isVisibleTo(dock)
+    dock.study_panel.apply_button.click()
+    assert "runs already" in warnings[-1]
+    dock.export_panel.cancel_button.click()
+    assert "Stopped" in _status(dock)
+    assert not dock.export_panel.cancel_button.isVisibleTo(dock)
+    go_on.set()
+    dock.chores._errand._thread.join()
+    qtbot.wait(50)
+    assert started == []
+
+
+def test_an_open_image_that_cannot_be_read_is_told_of(
+    dock, viewer, workers, command, qtbot, warnings
+):
+    def broken(block_info=None):
+        raise OSError("the share is gone")
+
+    lazy = dask.array.map_blocks(broken, chunks=((20,), (20,)), dtype=float)
+    viewer.add_image(lazy, name="other", contrast_limits=(0, 1), visible=False)
+    dock.study_panel.apply_button.click()
+    _keep(workers[0])
+    qtbot.waitUntil(lambda: "the share is gone" in "".join(warnings))
+    assert not dock.chores.command.is_running
     assert not dock.export_panel.cancel_button.isVisibleTo(dock)
 
 
@@ -120,6 +162,7 @@ def test_only_what_was_interrupted_is_gone_on_with(dock, workers, command, folde
         command(script)
         dock.export_panel.apply_button.click()
         _keep(workers[0])
+        qtbot.waitUntil(lambda: not dock.chores._errand.is_running)
         if script != WAIT:
             qtbot.waitUntil(lambda: not dock.chores.command.is_running, timeout=10_000)
     dock.chores.close()
@@ -130,6 +173,7 @@ def test_what_runs_ends_with_the_dock(dock, workers, command, folders, qtbot):
     command(WAIT)
     dock.export_panel.apply_button.click()
     _keep(workers[0])
+    qtbot.waitUntil(lambda: dock.chores.command.is_running)
     qtbot.waitUntil(lambda: dock.chores.command._process.processId() > 0, timeout=10_000)
     dock.chores.close()
     assert not dock.chores.command.is_running  # and no child is left, as every test finds out

@@ -13,6 +13,7 @@ import tifffile
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
+from napari_msseg import io
 from napari_msseg._napari import layers
 from napari_msseg._napari.live import UPDATE_STEPS
 from napari_msseg._napari.study_panel import DICE, NAME, STROKES, UNSURE
@@ -455,6 +456,7 @@ def test_strokes_of_all_images_are_saved_as_train_takes_them(
         for label in (1, 2):
             paint(study.layer_panel.chosen_scribbles(), label, row=4 * label + number)
     _click(qtbot, study.study_panel.save_button)
+    qtbot.waitUntil(lambda: "Strokes on 2 images" in study.progress_panel.status.text())
     names = ["plate 0_scribbles.tif", "plate 1_scribbles.tif"]
     assert sorted(path.name for path in target.iterdir()) == names
     written = tifffile.imread(target / names[1])
@@ -464,7 +466,33 @@ def test_strokes_of_all_images_are_saved_as_train_takes_them(
     assert found["plate 2"] is None
 
 
-def test_strokes_are_never_written_over_images(study, folder, paint, qtbot, viewer):
+def test_the_window_does_not_wait_for_files_of_closed_images(
+    study, folder, paint, qtbot, tmp_path, monkeypatch, warnings
+):
+    """Of a volume that takes seconds; nor is anything begun twice meanwhile."""
+    target, go_on = tmp_path / "strokes", threading.Event()
+    target.mkdir()
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(target))
+    for number in (1, 2):
+        _go(study, number)
+        paint(study.layer_panel.chosen_scribbles(), 1)
+    read, window = io.read_image, threading.get_ident()
+
+    def slow(path):
+        assert threading.get_ident() != window
+        assert go_on.wait(30)
+        return read(path)
+
+    monkeypatch.setattr(io, "read_image", slow)
+    _click(qtbot, study.study_panel.save_button)
+    assert "Writing strokes" in study.progress_panel.status.text()
+    _click(qtbot, study.study_panel.save_button)
+    assert "already" in warnings[-1]
+    go_on.set()
+    qtbot.waitUntil(lambda: "Strokes on 2 images" in study.progress_panel.status.text())
+
+
+def test_strokes_are_never_written_over_images(study, folder, paint, qtbot, viewer, warnings):
     """Of a folder, or opened by hand; the folder of the images is chosen once more."""
     _go(study, 1)
     paint(study.layer_panel.chosen_scribbles(), 1)
@@ -472,6 +500,8 @@ def test_strokes_are_never_written_over_images(study, folder, paint, qtbot, view
     viewer.open(folder / "plate 0_scribbles.tif", plugin="napari-msseg")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     _click(qtbot, study.study_panel.save_button)
+    qtbot.waitUntil(lambda: bool(warnings))
+    assert "is an image: choose another folder" in warnings[-1]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from pathlib import Path
 
 import pytest
 
+from napari_msseg.errors import InputWarning
+from napari_msseg.io import guard
 from napari_msseg.io.guard import reading, require_memory
 from napari_msseg.io.memory import available_memory
 
@@ -45,3 +48,22 @@ def test_more_pixels_than_memory_are_refused_before_they_are_loaded(
 def test_this_machine_says_how_much_memory_is_free() -> None:
     available = available_memory()
     assert available is None or available > 2**20
+
+
+def test_between_programs_nothing_is_told_in_this_thread_alone(tmp_path):
+    elsewhere: list[str] = []
+
+    def tell() -> None:
+        with pytest.warns(InputWarning, match="elsewhere"):
+            guard.warn(tmp_path, "elsewhere")
+        elsewhere.append("told")
+
+    with warnings.catch_warnings(), guard.between_programs():
+        warnings.simplefilter("error")
+        guard.warn(tmp_path, "here")
+        thread = threading.Thread(target=tell)
+        thread.start()
+        thread.join()
+    assert elsewhere == ["told"]
+    with pytest.warns(InputWarning, match="afterwards"):
+        guard.warn(tmp_path, "afterwards")

@@ -15,15 +15,17 @@ from qtpy.QtWidgets import QFileDialog
 from napari_msseg import io
 from napari_msseg._napari import layers
 from napari_msseg._napari.background import BackgroundCommand
+from napari_msseg._napari.errand import Errand
 from napari_msseg._napari.keeper import Keeper
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.panels import ExportPanel, LayerPanel
 from napari_msseg._napari.study import Study
-from napari_msseg._napari.study_files import between_programs, write_lessons
+from napari_msseg._napari.study_files import writing_lessons
 from napari_msseg.classes import ClassTable
 from napari_msseg.errors import InputError
 from napari_msseg.events import Event, ModelKept
 from napari_msseg.io.class_table import write_class_table
+from napari_msseg.io.guard import between_programs
 from napari_msseg.io.pairs import image_files, stem
 from napari_msseg.saved_session import write_session
 
@@ -65,6 +67,7 @@ class Chores:
         self.command.said.connect(self._count)
         self.command.ended.connect(self._conclude)
         self._waiting: tuple[str, Callable[[], None]] | None = None  # a model file, and what then
+        self._errand = Errand()
         self._folder = tempfile.TemporaryDirectory(prefix="napari-msseg-")
         self._images = self._done = 0
         self._errors: list[str] = []
@@ -75,14 +78,24 @@ class Chores:
         buttons.apply_wanted.connect(self.apply)
         buttons.record_wanted.connect(self.record)
         study.apply_wanted.connect(self.apply_to_open)
-        buttons.cancel_wanted.connect(self.command.cancel)
+        buttons.cancel_wanted.connect(self.cancel)
         session.told.connect(self._model_kept)
 
     def close(self) -> None:
         """End what runs. Idempotent."""
         self._waiting = None
+        self._errand.close()
         self.command.close()
         self._folder.cleanup()
+
+    def cancel(self) -> None:
+        """End what runs: what it has written by then is whole."""
+        if self._errand.is_running:
+            self._errand.forget()
+            self._pairs, self._tabled = [], ("", "", None)
+            self._buttons.show_chore("")
+            self.said.emit("Stopped: nothing was begun yet.")
+        self.command.cancel()
 
     # ------------------------------------------------------------------------ chores
 
@@ -105,19 +118,15 @@ class Chores:
         if Path(source).resolve() == Path(target).resolve():
             self.warned.emit("Masks are named as their images: choose another folder for them")
             return
-        try:
-            lessons = self._lessons(image)
-        except InputError as error:
-            self.warned.emit(str(error))
-            return
+        write = self._lessons(image)
         model = str(Path(self._folder.name) / "model.safetensors")
         # what is there may be of an older model, unless it was this one that was interrupted
         goes_on = ["--skip-done"] if self._interrupted == (source, target) else []
-        arguments = ["predict", model, source, "-o", target, *goes_on, *lessons]
+        arguments = ["predict", model, source, "-o", target, *goes_on]
         outcome = f"the masks are in {target}"
         self._places = source, target
         self._tabled = source, target, self._session.classes
-        self._waiting = model, lambda: self._begin(arguments, len(images), outcome)
+        self._waiting = model, lambda: self._prepare(write, arguments, len(images), outcome)
         self._session.keep_model(model)
 
     def apply_to_open(self) -> None:
@@ -128,30 +137,26 @@ class Chores:
         if image is None or not self._session.knows_a_model:
             self.warned.emit(NO_MODEL)
             return
-        try:
-            images = self._study.open_images(image)
-        except (InputError, OSError, ValueError) as error:  # a lazy one may raise anything
-            self.warned.emit(f"an open image cannot be read: {error}")
-            return
+        images = self._study.open_images(image)
         if not images:
             self.warned.emit("There is no other open image, only films or none.")
             return
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "images").mkdir(parents=True)
-        pairs: list[tuple[Image, Path]] = []
-        try:
-            for number, (other, volume) in enumerate(images):
+        names = [f"{number}.ome.tif" for number in range(len(images))]
+        pairs = [(other, folder / "masks" / n) for (other, _), n in zip(images, names, strict=True)]
+        write_list, readings = self._lessons(image), [read for _, read in images]
+
+        def write() -> Path | None:
+            for read, name in zip(readings, names, strict=True):
                 with between_programs():
-                    io.write_image(folder / "images" / f"{number}.ome.tif", volume)
-                pairs.append((other, folder / "masks" / f"{number}.ome.tif"))
-            lessons = self._lessons(image)
-        except InputError as error:
-            self.warned.emit(str(error))
-            return
+                    io.write_image(folder / "images" / name, read())
+            return write_list()
+
         model = str(folder / "model.safetensors")
         arguments = ["predict", model, str(folder / "images"), "-o", str(folder / "masks")]
         self._pairs, outcome = pairs, f"{len(pairs)} open images have a prediction"
-        self._waiting = model, lambda: self._begin([*arguments, *lessons], len(pairs), outcome)
+        self._waiting = model, lambda: self._prepare(write, arguments, len(pairs), outcome)
         self._session.keep_model(model)
 
     def _show_masks(self) -> None:
@@ -178,17 +183,16 @@ class Chores:
 
     def _is_busy(self) -> bool:
         """Whether something runs already; say so."""
-        busy = self.command.is_running or self._waiting is not None
+        busy = self.command.is_running or self._waiting is not None or self._errand.is_running
         if busy:
             self.warned.emit("Something runs already: wait for it, or press Cancel.")
         return busy
 
-    def _lessons(self, image: Image) -> list[str]:
-        """Return the options that have masks know the strokes, not the network alone."""
+    def _lessons(self, image: Image) -> Callable[[], Path | None]:
+        """Return what writes the strokes, so that masks know them and not the network alone."""
         if self._session.frame:
-            return []  # of a film one frame is trained on
-        written = write_lessons(self._study.teachers(image), Path(self._folder.name) / "lessons")
-        return [] if written is None else ["--learn-from", str(written)]
+            return lambda: None  # of a film one frame is trained on
+        return writing_lessons(self._study.teachers(image), Path(self._folder.name) / "lessons")
 
     def record(self) -> None:
         """Train anew, in a way that can be repeated, and write all that the mask depends on."""
@@ -237,6 +241,28 @@ class Chores:
             self.warned.emit(f"the model cannot be written: {event.error}")
         else:
             go_on()
+
+    def _prepare(
+        self,
+        write: Callable[[], Path | None],
+        arguments: list[str],
+        images: int,
+        outcome: str,
+    ) -> None:
+        """Begin once strokes, and perhaps images, are written: in a thread."""
+
+        def begin(lessons: Path | None) -> None:
+            options = [] if lessons is None else ["--learn-from", str(lessons)]
+            self._begin([*arguments, *options], images, outcome)
+
+        self._buttons.show_chore("predict: reading images and strokes")
+        self._errand.begin(write, begin, self._not_prepared)
+
+    def _not_prepared(self, error: Exception) -> None:
+        self._pairs, self._tabled = [], ("", "", None)
+        self._buttons.show_chore("")
+        kind = "" if isinstance(error, InputError) else "an image cannot be read: "
+        self.warned.emit(f"{kind}{error}")
 
     def _begin(self, arguments: list[str], images: int, outcome: str) -> None:
         self._images, self._done, self._errors, self._outcome = images, 0, [], outcome

@@ -80,19 +80,18 @@ class Member:
         """Whether it has frames: of those one is trained on, and none beside others."""
         return self.was_film if self.image is None else layers.frame_axes(self.image) > 0
 
-    def placed_strokes(self) -> Volume:
-        """Return what is painted, 0 where nothing is, on the grid of the image.
+    def placing(self) -> Callable[[], Volume]:
+        """Return what puts that which is painted, 0 where nothing is, on the grid of the image.
 
-        Raises
-        ------
-        InputError
-            If its file cannot be read.
+        It touches no layer, may be called in any thread, and raises `InputError` if the file of a
+        closed image cannot be read.
         """
-        assert self.scribbles is not None
-        labels = self.scribbles.labels()
+        scribbles, path = self.scribbles, self.path
+        assert scribbles is not None
         if self.image is None:
-            return io.read_image(self.path).like(labels)
-        return Volume(labels, "ZYX"[-labels.ndim :], **layers.geometry_of(self.image))
+            return lambda: io.read_image(path).like(scribbles.labels())
+        geometry = layers.geometry_of(self.image)
+        return lambda: Volume(scribbles.labels(), "ZYX"[-len(scribbles.shape) :], **geometry)
 
     def reading(self) -> Callable[[], Volume]:
         """Return what reads its pixels; that touches no layer, and may be called in any thread."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from psygnal import Signal
 from qtpy.QtWidgets import QFileDialog
 
 from napari_msseg._napari import layers
+from napari_msseg._napari.errand import Errand
 from napari_msseg._napari.keeper import Keeper
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.loan import OtherImage
 from napari_msseg._napari.member import Member
 from napari_msseg._napari.session_files import open_file
-from napari_msseg._napari.study_files import save_strokes
+from napari_msseg._napari.study_files import saving_strokes
 from napari_msseg._napari.study_panel import Row, StudyPanel
 from napari_msseg.advice import dice_of, mean_dice
 from napari_msseg.errors import InputError
@@ -58,6 +59,7 @@ class Study:
         """Whether strokes on all of them train one model."""
         self._asked: list[Member] = []  # that are being ranked
         self._is_opening = False
+        self._errand = Errand()
         self.shares = False
         """Whether the image that was gone to has classes and model in common with those before."""
         session.told.connect(self._hear)
@@ -67,6 +69,10 @@ class Study:
         panel.next_wanted.connect(self.next)
         panel.save_wanted.connect(self._ask_and_save)
         panel.apply_wanted.connect(self.apply_wanted.emit)
+
+    def close(self) -> None:
+        """Wait for what is being written. Idempotent."""
+        self._errand.close()
 
     # ------------------------------------------------------------------ membership
 
@@ -159,10 +165,10 @@ class Study:
             except InputError as error:
                 self.warned.emit(str(error))
 
-    def open_images(self, without: Image) -> list[tuple[Image, Volume]]:
-        """Return the open images, but for one and for films, and their pixels."""
+    def open_images(self, without: Image) -> list[tuple[Image, Callable[[], Volume]]]:
+        """Return the open images, but for one and for films, and what reads their pixels."""
         return [
-            (member.image, member.reading()())
+            (member.image, member.reading())
             for member in self.members
             if member.image not in (None, without) and not member.is_film
         ]
@@ -170,21 +176,24 @@ class Study:
     def _ask_and_save(self) -> None:
         folder = QFileDialog.getExistingDirectory(self._panel.window(), "Folder for the strokes")
         if folder:
-            try:
-                self.save_strokes(Path(folder))
-            except InputError as error:
-                self.warned.emit(str(error))
+            self.save_strokes(Path(folder))
 
     def save_strokes(self, folder: Path) -> None:
-        """Write the strokes of every image, as ``napari-msseg train --scribbles`` takes them.
-
-        Raises
-        ------
-        InputError
-            If nothing is painted, or a file cannot be read or written.
-        """
-        written = save_strokes(self.members, folder)
-        self.said.emit(f"Strokes on {written} images are in {folder}")
+        """Write the strokes of every image, as ``napari-msseg train --scribbles`` takes them."""
+        if self._errand.is_running:
+            self.warned.emit("Strokes are being written already: wait a moment.")
+            return
+        try:
+            save = saving_strokes(self.members, folder)
+        except InputError as error:
+            self.warned.emit(str(error))
+            return
+        self.said.emit(f"Writing strokes to {folder}…")
+        self._errand.begin(
+            save,
+            lambda n: self.said.emit(f"Strokes on {n} images are in {folder}"),
+            lambda error: self.warned.emit(str(error)),
+        )
 
     def teachers(self, image: Image) -> list[Member]:
         """Return the images that are learned from for one of them, itself included."""

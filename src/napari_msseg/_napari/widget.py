@@ -129,6 +129,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self.keys.release,
             self.objects.close,
             self.chores.close,
+            self.study.close,
             self.time_machine.close,
             self.navigator.close,
             self.rest_collector.close,

@@ -9,11 +9,13 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from napari_msseg.errors import InputError, InputWarning
 from napari_msseg.io.memory import available_memory
 
+_BETWEEN_PROGRAMS: ContextVar[bool] = ContextVar("between programs", default=False)
 LIBRARY_LOGGERS = ("tifffile", "nibabel.global")
 
 
@@ -24,7 +26,21 @@ def one_line(error: BaseException) -> str:
 
 def warn(path: Path, text: str) -> None:
     """Tell the user something about a file that is used all the same, as an `InputWarning`."""
-    warnings.warn(f"{path}: {text}", InputWarning, stacklevel=2)
+    if not _BETWEEN_PROGRAMS.get():
+        warnings.warn(f"{path}: {text}", InputWarning, stacklevel=2)
+
+
+@contextmanager
+def between_programs() -> Iterator[None]:
+    """Write what only we read again: nobody wants to hear what its format cannot hold.
+
+    Of this thread alone, which `warnings.catch_warnings` is not.
+    """
+    token = _BETWEEN_PROGRAMS.set(True)
+    try:
+        yield
+    finally:
+        _BETWEEN_PROGRAMS.reset(token)
 
 
 def require_file(path: Path) -> None:
