@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -135,6 +136,36 @@ def test_volumes_become_a_model_of_volumes(write_pairs: Pairs, train: Any, tmp_p
     result = train(*pairs, "--patch", "8,16,16")
     assert result.exit_code == 0, result.output
     assert Checkpoint.load(tmp_path / "m.safetensors").config.ndim == 3
+
+
+def test_a_task_of_the_decathlon_is_trained_on_predicted_and_scored_in_millimetres(
+    train: Any, invoke: Invoke, tmp_path: Path
+) -> None:
+    task, affine = tmp_path / "Task04", np.diag([1.0, 1.0, 3.0, 1.0])
+    entries = []
+    for name in ("imagesTr", "labelsTr"):
+        (task / name).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        labels = np.zeros((24, 24, 8), np.uint8)
+        labels[4 + i : 14 + i, 6:16, 2:6] = 1
+        pixels = (labels + rng.normal(0, 0.1, labels.shape)).astype(np.float32)
+        for folder, data in (("imagesTr", pixels), ("labelsTr", labels)):
+            nibabel.save(nibabel.Nifti1Image(data, affine), task / folder / f"h_{i}.nii.gz")
+        name = f"h_{i}.nii.gz"
+        entries.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})
+    (task / "dataset.json").write_text(json.dumps({"training": entries}))
+    assert train(task, "--patch", "8,16,16", steps=200).exit_code == 0
+    model, masks = tmp_path / "m.safetensors", tmp_path / "masks"
+    assert invoke("predict", model, task / "imagesTr", "-o", masks).exit_code == 0
+    scored = invoke("evaluate", masks, task / "labelsTr", "--json", tmp_path / "scores.json")
+    assert scored.exit_code == 0, scored.output
+    mask = nibabel.load(masks / "h_0.nii.gz")
+    np.testing.assert_array_equal(mask.affine, affine)
+    assert "mm" in scored.output
+    found, truth = np.asarray(mask.dataobj) > 0, np.zeros((24, 24, 8), bool)
+    truth[4:14, 6:16, 2:6] = True
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.7
 
 
 def test_the_report_says_what_was_done(write_pairs: Pairs, train: Any, tmp_path: Path) -> None:

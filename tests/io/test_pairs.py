@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -314,3 +315,60 @@ def test_a_wrong_place_for_scribbles_is_named(
     with pytest.raises(InputError) as caught:
         find_sources(tmp_path / images, labels and tmp_path / labels, tmp_path / strokes)
     assert all(word in str(caught.value) for word in words)
+
+
+# ---------------------------------------------------------------- tasks of the Decathlon
+
+
+def task(folder: Path, about: object) -> Path:
+    for name in ("imagesTr", "labelsTr", "imagesTs"):
+        make(folder / name, "a.nii.gz", "b.nii.gz", "._a.nii.gz")
+    (folder / "dataset.json").write_text(json.dumps(about), encoding="utf-8")
+    return folder
+
+
+def listed(*stems: str) -> dict[str, object]:
+    entries = [
+        {"image": f"./imagesTr/{stem}.nii.gz", "label": f"./labelsTr/{stem}.nii.gz"}
+        for stem in stems
+    ]
+    return {"name": "Hippocampus", "training": entries, "test": ["./imagesTs/a.nii.gz"]}
+
+
+def test_a_task_of_the_decathlon_lists_its_images(tmp_path: Path) -> None:
+    folder = task(tmp_path, listed("b", "a"))
+    assert find_pairs(folder, None) == [
+        Pair(folder / "imagesTr" / name, folder / "labelsTr" / name)
+        for name in ("b.nii.gz", "a.nii.gz")
+    ]
+
+
+def test_the_folders_of_a_task_are_pairs_too(tmp_path: Path) -> None:
+    """Whatever a Mac left beside the files."""
+    folder = task(tmp_path, {})
+    found = find_pairs(folder / "imagesTr", folder / "labelsTr")
+    assert names(found) == [("a.nii.gz", "a.nii.gz"), ("b.nii.gz", "b.nii.gz")]
+
+
+@pytest.mark.parametrize(
+    "about", [{}, {"training": []}, {"training": ["a"]}, {"training": [{"image": "a"}]}, [], 3]
+)
+def test_a_task_that_lists_nothing_is_named(
+    tmp_path: Path, refuses: Refuses, about: object
+) -> None:
+    folder = task(tmp_path, about)
+    with refuses(folder / "dataset.json"):
+        find_pairs(folder, None)
+
+
+def test_a_file_that_a_task_lacks_is_named(tmp_path: Path, refuses: Refuses) -> None:
+    folder = task(tmp_path, listed("a", "c"))
+    with refuses(folder / "imagesTr" / "c.nii.gz"):
+        find_pairs(folder, None)
+
+
+def test_a_task_that_is_no_json_is_named(tmp_path: Path, refuses: Refuses) -> None:
+    folder = task(tmp_path, {})
+    (folder / "dataset.json").write_bytes(b"\xff{")
+    with refuses(folder / "dataset.json"):
+        find_pairs(folder, None)

@@ -18,7 +18,7 @@ def train_command(
     images: Annotated[
         Path,
         typer.Argument(
-            metavar="IMAGES", help="Folder, image, or list (.csv: image,labels a line)."
+            metavar="IMAGES", help="Folder, image, list (.csv: image,labels a line), or MSD task."
         ),
     ],
     labels: Annotated[

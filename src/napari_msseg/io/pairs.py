@@ -6,6 +6,7 @@ Where scribbles are learned from, an image may have label image, scribbles, or n
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ LABEL_ENDINGS = ("_labels", "_label", "_masks", "_mask", "_seg", "_gt", "-labels
 SCRIBBLE_ENDINGS = ("_scribbles", "_scribble", "_strokes", "-scribbles")
 """What the name of a scribble image may have more."""
 LISTS = (".csv", ".tsv", ".txt")
+DATASET = "dataset.json"
+"""What a task of the Medical Segmentation Decathlon lists its images in."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ def find_pairs(images: Path, labels: Path | None) -> list[Pair]:
     ----------
     images : Path
         A folder, an image, or a list (.csv, .tsv, .txt) with an image and its labels a line,
-        relative to the list.
+        relative to the list; or a task of the Medical Segmentation Decathlon, which is a
+        folder with a ``dataset.json``.
     labels : Path or None
         A folder or a label image, as `images` is; None with a list. In folders the names
         without suffix must agree, but for an ending such as ``_mask`` of the label image.
@@ -55,8 +59,13 @@ def find_pairs(images: Path, labels: Path | None) -> list[Pair]:
         if labels is not None:
             raise InputError(f"{images}: is a list, which names the labels too; give no LABELS")
         return _read_list(images)
+    if labels is None and (images / DATASET).is_file():
+        return _read_dataset(images / DATASET)
     if labels is None:
-        raise InputError(f"{images}: where are its labels? Give LABELS, or a list (.csv)")
+        raise InputError(
+            f"{images}: where are its labels? Give LABELS, a list (.csv), or a folder with a "
+            f"{DATASET}"
+        )
     if images.is_dir() != labels.is_dir() and images.exists() and labels.exists():
         raise InputError(f"{images} and {labels}: give two folders or two files")
     if not images.is_dir():
@@ -247,6 +256,23 @@ def _read_list(path: Path) -> list[Pair]:
         pairs.append(pair)
     if not pairs:
         raise InputError(f"{path}: lists no images")
+    return pairs
+
+
+def _read_dataset(path: Path) -> list[Pair]:
+    """Return what a task of the Decathlon lists as ``training``: images and their labels."""
+    require_file(path)
+    try:
+        about = json.loads(path.read_text(encoding="utf-8-sig"))
+        entries = about["training"]
+        pairs = [Pair(path.parent / e["image"], path.parent / e["label"]) for e in entries]
+    except (ValueError, KeyError, TypeError, OSError, RecursionError):
+        raise InputError(f"{path}: lists no images with labels as “training”") from None
+    if not pairs:
+        raise InputError(f"{path}: lists no images with labels as “training”")
+    for pair in pairs:
+        for file in (pair.image, pair.labels):
+            require_file(file)
     return pairs
 
 
