@@ -123,6 +123,16 @@ def test_large_volumes_are_walked_through_in_cells_as_even_as_can_be(shape, spac
     assert math.prod(terrain.grid) <= CELLS
 
 
+def test_a_cell_is_the_mean_of_its_pixels_at_the_far_borders_too():
+    image = np.arange(2 * 5 * 7 * 4, dtype=np.float32).reshape(2, 5, 7, 4)
+    means = random_walker._means(image, (2, 3, 1))
+    assert means.shape == (2, 3, 3, 4)
+    for i, j in ((0, 0), (2, 1), (1, 2), (2, 2)):
+        cell = image[:, 2 * i : 2 * i + 2, 3 * j : 3 * j + 3]
+        np.testing.assert_allclose(means[:, i, j], cell.mean(axis=(1, 2)))
+    np.testing.assert_array_equal(random_walker._means(image, (1, 1, 1)), image)
+
+
 def test_a_coarser_grid_finds_nearly_the_same():
     rng = np.random.default_rng(4)
     image = rng.normal(0, 0.1, (23, 41, 37))

@@ -132,22 +132,18 @@ def _coarsening(shape: tuple[int, ...], spacing: tuple[float, ...], cells: int) 
 
 
 def _means(image: Floats, factors: tuple[int, ...]) -> Floats:
-    """Return the means of cells; those at the far borders are padded with what lies there."""
-    cells = _in_cells(image, factors, "edge")
-    means: Floats = cells.mean(axis=tuple(range(-len(factors), 0)), dtype=np.float32)
-    return means
-
-
-def _in_cells(
-    image: npt.NDArray[Any], factors: tuple[int, ...], mode: str, **options: int
-) -> npt.NDArray[Any]:
-    """Return the pixels (C, *cells, *factors) of every cell of an image (C, …)."""
-    n = len(factors)
-    pads = [(0, -size % f) for size, f in zip(image.shape[1:], factors, strict=True)]
-    padded = np.pad(image, [(0, 0), *pads], mode, **options)  # type: ignore[call-overload]
-    split = [(size // f, f) for size, f in zip(padded.shape[1:], factors, strict=True)]
-    cells: npt.NDArray[Any] = padded.reshape(len(image), *(x for pair in split for x in pair))
-    return cells.transpose(0, *range(1, 2 * n, 2), *range(2, 2 * n + 1, 2))
+    """Return the means of cells, slab by slab: a large image must not be there twice."""
+    thickness, *others = factors
+    slabs = []
+    for first in range(0, image.shape[1], thickness):
+        slab = image[:, first : first + thickness].mean(axis=1, dtype=np.float32)
+        for axis, factor in enumerate(others, start=1):
+            starts = np.arange(0, slab.shape[axis], factor)
+            counts = np.diff([*starts, slab.shape[axis]]).astype(np.float32)
+            sums = np.add.reduceat(slab, starts, axis=axis)
+            slab = sums / np.expand_dims(counts, tuple(range(1, slab.ndim - axis)))
+        slabs.append(slab)
+    return np.stack(slabs, axis=1)
 
 
 def _typical(steps: list[Floats]) -> float:
@@ -164,11 +160,14 @@ def _shares(
     strokes: Classes, painted: list[int], terrain: Terrain
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Return the share of each painted class in the strokes of a cell, and which cells have any."""
-    cells = _in_cells(strokes[None], terrain.factors, "constant", constant_values=IGNORED_CLASS)[0]
-    within = tuple(range(-len(terrain.factors), 0))
-    counts = np.stack([np.count_nonzero(cells == k, axis=within) for k in painted])
+    counts = np.zeros((len(painted), *terrain.grid), np.float32)
+    for count, class_ in zip(counts, painted, strict=True):
+        where = np.nonzero(strokes == class_)
+        cells = tuple(at // f for at, f in zip(where, terrain.factors, strict=True))
+        np.add.at(count, cells, 1)
     total = counts.sum(axis=0)
-    return (counts / np.maximum(total, 1)).astype(np.float32), total > 0
+    counts /= np.maximum(total, 1)
+    return counts, total > 0
 
 
 def _solve(
@@ -184,9 +183,10 @@ def _solve(
     level = np.full_like(values, 1 / (len(values) + 1))
     over = tuple(range(1, values.ndim))
     free = ~fixed
-    diagonal = _laplacian(np.ones_like(values[0]), conductances, absolute=True)
-    inverse = np.where(free & (diagonal > 0), 1 / np.maximum(diagonal, 1e-20), 0)
-    inverse = inverse.astype(np.float32)
+    degrees = _degrees(conductances, fixed.shape)
+    known = free & (degrees > 0)
+    inverse = np.zeros_like(degrees)
+    inverse[known] = 1 / degrees[known]
 
     def residual_of(field: Floats) -> Floats:
         residual: Floats = -_laplacian(field, conductances) * free
@@ -216,16 +216,30 @@ def _solve(
     return u
 
 
-def _laplacian(u: Floats, conductances: list[Floats], absolute: bool = False) -> Floats:
-    """Return what flows out of every cell of fields (…, *grid); `absolute`: all conductances."""
-    out = np.zeros_like(u)
-    n = len(conductances)
+def _laplacian(fields: Floats, conductances: list[Floats]) -> Floats:
+    """Return what flows out of every cell, given fields (N, *grid)."""
+    out = np.zeros_like(fields)
     for axis, conductance in enumerate(conductances):
-        before = (..., *(slice(None, -1) if a == axis else slice(None) for a in range(n)))
-        behind = (..., *(slice(1, None) if a == axis else slice(None) for a in range(n)))
-        flow = conductance * (u[before] + u[behind] if absolute else u[before] - u[behind])
-        if absolute:
-            flow = flow / 2
-        out[before] += flow
-        out[behind] += flow if absolute else -flow
+        here, there = _neighbours(axis, len(conductances))
+        flow = conductance * (fields[here] - fields[there])
+        out[here] += flow
+        out[there] -= flow
     return out
+
+
+def _degrees(conductances: list[Floats], grid: tuple[int, ...]) -> Floats:
+    """Return the sum of the conductances from every cell to its neighbours."""
+    out = np.zeros(grid, np.float32)
+    for axis, conductance in enumerate(conductances):
+        here, there = _neighbours(axis, len(conductances))
+        out[here] += conductance
+        out[there] += conductance
+    return out
+
+
+def _neighbours(axis: int, ndim: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return where cells are that have a next one along an axis, and where those are."""
+    before = [slice(None)] * ndim
+    behind = list(before)
+    before[axis], behind[axis] = slice(None, -1), slice(1, None)
+    return (..., *before), (..., *behind)
