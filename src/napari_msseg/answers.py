@@ -139,6 +139,8 @@ class Answers:
         """
         if not self._sweep:
             learns = self._instant is not None and self._instant.refine(self.interrupted)
+            if not learns and not self._trainer.has_say:
+                return []  # all has been told
             self.restart(vote=learns)
         taken: list[Region] = []
         pixels = 0
@@ -185,6 +187,8 @@ class Answers:
     def predict(self, region: Region, ask_network: bool = True) -> Answer | None:
         """Let whoever has not voted on a part vote, then the network; None if not finite.
 
+        A network that has no say yet is not asked.
+
         Raises
         ------
         Interrupted
@@ -200,8 +204,11 @@ class Answers:
             probabilities = self._trainer.pseudo_labels.vote(region, torch.from_numpy(vote))
             if region in self._unvoted:
                 self._unvoted.remove(region)
-        if ask_network:
+        if ask_network and self._trainer.has_say:
             probabilities = self._trainer.predict(region, self._check)
+        elif ask_network and probabilities is None:  # its time is better spent on training
+            self._check()
+            probabilities = self._trainer.pseudo_labels.probabilities(region)
         if probabilities is None or not bool(torch.isfinite(probabilities).all()):
             return None  # the last good prediction stays
         classes = self._decide(region, probabilities)

@@ -9,8 +9,10 @@ from napari_msseg.scribbles import IGNORED_CLASS
 
 VOTE_WEIGHT = 0.5
 """Weight with which the answer of other classifiers to new strokes enters the moving average."""
-VOTE_SHARE = 0.5
-"""Share of other classifiers in every further member of the moving average."""
+VOTE_SHARE = {2: 0.5, 3: 0.8}
+"""Share of other classifiers in every further member of the moving average. In volumes they know
+the place (`random_walker`), and a network that learned for a minute does not: beside it as an
+equal, answers got worse."""
 
 
 class PseudoLabels:
@@ -105,7 +107,7 @@ class PseudoLabels:
         if self._votes is None:
             return probabilities
         votes = self._votes[(slice(None), *region)].float()
-        return torch.lerp(probabilities, votes, VOTE_SHARE)
+        return torch.lerp(probabilities, votes, VOTE_SHARE[self.seen.ndim])
 
     @property
     def has_votes(self) -> bool:

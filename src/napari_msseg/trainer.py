@@ -255,6 +255,11 @@ class Trainer:
         """Whether the network's own predictions may teach it."""
         return self.steps >= self.config.s2l.warm_up_steps
 
+    @property
+    def has_say(self) -> bool:
+        """Whether its predictions are remembered: the first know less than who voted."""
+        return self.has_warmed_up or not self.pseudo_labels.has_votes
+
     def _copy_weights(self) -> list[dict[str, Tensor]]:
         """Return copies of what is trained: the network, the projection heads."""
         trained = (self.model, self._loss)
@@ -310,7 +315,7 @@ class Trainer:
         if finite:
             self._last_good = self._copy_weights()
             # The first predictions know too little to be remembered, but are better than none.
-            if self.has_warmed_up or not ensemble.has_votes:
+            if self.has_say:
                 ensemble.update(region, ensemble.blend(region, out))
         return ensemble.probabilities(region) if ensemble.has_votes else out
 
