@@ -69,3 +69,13 @@ def test_only_a_confident_pixel_has_a_pseudo_label(foreground, expected):
     classes = labels.classes(whole((2, 2)), (0.8,))
     assert classes.dtype == torch.int64
     assert (classes == expected).all()
+
+
+@pytest.mark.parametrize(("shape", "share"), [((4, 4), 0.5), ((2, 4, 4), 0.8)], ids=["2D", "3D"])
+def test_who_voted_has_a_share_in_every_prediction_the_larger_one_in_volumes(shape, share):
+    labels = PseudoLabels(2, shape, 0.2, CPU)
+    network = probabilities(shape, 0.2)
+    assert torch.equal(labels.blend(whole(shape), network), network)
+    labels.vote(whole(shape), probabilities(shape, 1.0))
+    blended = labels.blend(whole(shape), network)
+    torch.testing.assert_close(blended[1], torch.full(shape, 0.2 + share * 0.8), atol=1e-3, rtol=0)

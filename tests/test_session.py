@@ -754,3 +754,36 @@ def test_after_a_run_the_network_is_gone_and_its_weights_are_kept(endless, consu
     checkpoint = endless.checkpoint()
     assert checkpoint is not None
     assert all(v.device.type == "cpu" for v in checkpoint.weights.values())
+
+
+# ----------------------------------------------------------- before the network has a say
+
+
+@pytest.mark.parametrize(("instant", "first"), [(True, 4), (False, 1)])
+def test_a_network_is_asked_as_soon_as_its_answer_counts(
+    consume, scene, quick_config, monkeypatch, instant, first
+):
+    """With an answer of others it warms up for four steps; a large volume takes it a minute."""
+    blob = scene((16, 40, 40))
+    session = Session(blob.image, blob.scribbles, quick_config(3, instant=instant))
+    asked: list[int] = []
+    predict = Trainer.predict
+
+    def note(trainer, *arguments):
+        asked.append(trainer.steps)
+        return predict(trainer, *arguments)
+
+    monkeypatch.setattr(Trainer, "predict", note)
+    events = consume(session)
+    assert min(asked) >= first
+    answers = of(events, PredictionReady)
+    assert (answers[0].step < first) == instant
+    assert events[-1].state is State.FINISHED
+
+
+def test_while_nothing_is_new_nothing_is_told_again(consume, scene, quick_config):
+    blob = scene((16, 40, 40))
+    config = quick_config(3, instant=True, max_steps=12, s2l={"warm_up_steps": 100})
+    events = consume(Session(blob.image, blob.scribbles, config))
+    whole = [e for e in of(events, PredictionReady) if e.last]
+    assert [e.step for e in whole] == [0, 12]  # at once, and once more at the end
