@@ -781,6 +781,21 @@ def test_a_network_is_asked_as_soon_as_its_answer_counts(
     assert events[-1].state is State.FINISHED
 
 
+def test_a_large_image_has_its_first_whole_answer_before_the_network_learns_on(
+    consume, scene, quick_config, monkeypatch
+):
+    """A part between two steps, whatever the period."""
+    monkeypatch.setattr(napari_msseg.answers, "PIXELS_PER_TURN", 600)
+    blob = scene((64, 32))
+    s2l = {"ensemble_period": 50, "warm_up_steps": 60}
+    config = quick_config(max_steps=20, tile_shape=(16, 32), s2l=s2l, instant=True)
+    events = consume(Session(blob.image, blob.scribbles, config))
+    answers = of(events, PredictionReady)
+    whole = next(i for i, e in enumerate(answers) if e.last)
+    assert {e.start[0] for e in answers[: whole + 1]} == {0, 16, 32, 48}
+    assert answers[whole].step <= 1
+
+
 def test_while_nothing_is_new_nothing_is_told_again(consume, scene, quick_config):
     blob = scene((16, 40, 40))
     config = quick_config(3, instant=True, max_steps=12, s2l={"warm_up_steps": 100})

@@ -180,6 +180,11 @@ class Answers:
         return 0 if self.view is None else apart(region, self.view)
 
     @property
+    def is_incomplete(self) -> bool:
+        """Whether parts have no answer yet that could have one without the network."""
+        return bool(self._unvoted) and not self._trainer.has_say
+
+    @property
     def sweep_is_over(self) -> bool:
         """Whether every part has had its turn."""
         return not self._sweep

@@ -273,7 +273,7 @@ class Session:
                 yield from self._predict_all(at_last=True)
                 yield self._enter(SessionState.FINISHED)
                 return
-            if self._prediction_is_due():
+            if self._prediction_is_due() or self._answers.is_incomplete:
                 yield from self._predict_some()
             if self._score_is_due():
                 yield from self._score_strokes()
