@@ -431,7 +431,8 @@ def mb(process: Any) -> float:
 def remains_of(dock: Any) -> Callable[[], list[str]]:
     """Return a look at what is left of a dock that is closed by then: nothing, in the end."""
     session = dock.session
-    owners = session.timers, dock.keeper._timers, dock.objects.layers._timers
+    layers_ = dock.objects.layers
+    owners = session.timers, dock.keeper._timers, layers_._timers, dock.rest_collector._timers
     timers = [timer for owner in owners for timer in owner.timers] + [dock.files._timer]
     objects = [weakref.ref(one) for one in (dock, session, dock.keeper)]
     client = session.worker.client
