@@ -243,3 +243,17 @@ def test_showing_redraws_the_pixels_and_nothing_else():
     layer.events.data.connect(lambda e: fired.append("data"))
     layers.show(layer)
     assert fired == ["set_data"]
+
+
+@pytest.mark.parametrize("visible", [True, False])
+def test_a_class_of_a_layer_that_was_never_shown_is_erased_too(viewer, visible):
+    """Of what is hidden from the start napari has no slice to write to."""
+    viewer.add_image(np.zeros((200, 200)))
+    painted = np.zeros((200, 200), np.uint8)
+    painted[150:160, 150], painted[20:30, 9] = 2, 1
+    scribbles = viewer.add_labels(painted.copy(), visible=visible)
+    layers.erase_class(scribbles, 1)
+    np.testing.assert_array_equal(scribbles.data, np.where(painted == 2, 0, painted))
+    scribbles.visible = True
+    scribbles.undo()
+    np.testing.assert_array_equal(scribbles.data, painted)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import platform
 from collections.abc import Iterator
 
+import numpy as np
+import psutil
 import pytest
 from napari.components import ViewerModel
 
@@ -109,3 +112,40 @@ def test_it_goes_on_looking_until_it_is_closed(collector, garbage, qtbot, monkey
     assert _cycles() == 0
     collector.close()
     assert not collector._timer.isActive()
+
+
+def test_after_a_layer_was_removed_its_memory_is_given_back(
+    collector, viewer, add_image, monkeypatch
+):
+    image = add_image(viewer, (20, 20))
+    given: list[bool] = []
+    monkeypatch.setattr(rest_collector, "give_back", lambda: given.append(True))
+    gc.collect()
+    assert not collector.look()
+    assert not collector.look()
+    viewer.layers.remove(image)
+    collector.look()  # the sliders have changed with it
+    assert collector.look()
+    assert given == [True]
+    assert not collector.look()
+
+
+@pytest.mark.parametrize("error", [AttributeError, OSError, TypeError])
+def test_where_the_c_library_cannot_nothing_is_given_back(monkeypatch, error):
+    def refuse(_):
+        raise error
+
+    monkeypatch.setattr(rest_collector.ctypes, "CDLL", refuse)
+    assert rest_collector.give_back() is False
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone has malloc_trim")
+def test_what_was_freed_in_small_pieces_is_given_back():
+    process = psutil.Process()
+    kept = [np.ones(10_000, np.uint8) for _ in range(10_000)]  # below what is mapped by itself
+    full = process.memory_info().rss
+    last = kept[-1]  # on top of the heap: without trimming, nothing below goes
+    kept.clear()
+    assert rest_collector.give_back() is True
+    assert full - process.memory_info().rss > 50_000_000
+    assert last.all()

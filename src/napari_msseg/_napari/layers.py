@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -360,7 +361,15 @@ def erase_class(scribbles: Labels, class_: int) -> None:
     """Take every stroke of a class away, as one step that undo brings back."""
     where = np.nonzero(np.asarray(scribbles.data) == class_ + 1)
     if where[0].size:
-        scribbles.data_setitem(where, 0)
+        _overwrite(scribbles, where, 0)
+
+
+def _overwrite(scribbles: Labels, where: tuple[npt.NDArray[np.intp], ...], value: int) -> None:
+    """Set pixels, as something that undo takes back."""
+    # what a hidden layer shows is a stub, which napari writes to last and fails at: data and
+    # history are right by then, and it is sliced anew when it is shown
+    with nullcontext() if scribbles.visible else suppress(IndexError):
+        scribbles.data_setitem(where, value)
 
 
 def put_strokes(scribbles: Labels, snapshot: ScribbleSnapshot) -> None:
@@ -369,7 +378,7 @@ def put_strokes(scribbles: Labels, snapshot: ScribbleSnapshot) -> None:
     with scribbles.block_history():
         for class_ in np.unique(snapshot.classes):
             chosen = snapshot.classes == class_
-            scribbles.data_setitem(tuple(w[chosen] for w in where), int(class_) + 1)
+            _overwrite(scribbles, tuple(w[chosen] for w in where), int(class_) + 1)
 
 
 def fits(scribbles: Labels, image: Image) -> bool:

@@ -1,11 +1,13 @@
 """Collects cyclic garbage while the hand rests, so that Python does not while it paints.
 
 A full pass of Python's collector looks at everything that napari holds, with all else standing
-still: 0.1 to 0.2 s. Python starts one whenever enough was made since the last.
+still: 0.1 to 0.2 s. Python starts one whenever enough was made since the last. What layers that
+were removed had held is given back to the system then, which the C library may never do by itself.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 from typing import Any
 
@@ -33,6 +35,9 @@ class RestCollector:
     def __init__(self, viewer: Any) -> None:
         self._mouse: tuple[int, int] | None = None
         self._stirred = False
+        self._layers = viewer.layers.events.removed
+        self._layers.connect(self._removed)
+        self._was_removed = False
         dims = viewer.dims.events
         camera = layers.camera_of(viewer).events
         cursor = viewer.cursor.events.position
@@ -48,6 +53,8 @@ class RestCollector:
         self._timers.stop()
         for event in self._events:
             event.disconnect(self._stir)
+        if self._events:
+            self._layers.disconnect(self._removed)
         self._events = ()
 
     def look(self) -> bool:
@@ -56,16 +63,32 @@ class RestCollector:
         mouse = there.x(), there.y()
         rests = not self._stirred and mouse == self._mouse
         self._stirred, self._mouse = False, mouse
-        if not rests or gc.get_count()[2] < WORTH or not gc.isenabled():
+        is_due = self._was_removed or gc.get_count()[2] >= WORTH
+        if not rests or not is_due or not gc.isenabled():
             return False
         if QApplication.mouseButtons() != Qt.MouseButton.NoButton:
             return False
+        self._was_removed = False
         gc.collect()
+        give_back()
         return True
 
     def _look_again(self) -> None:
         self.look()
         self._timer.start()
 
+    def _removed(self, event: Any = None) -> None:
+        self._was_removed = True
+
     def _stir(self, event: Any = None) -> None:
         self._stirred = True
+
+
+def give_back() -> bool:
+    """Give freed memory back to the system; return whether the C library can (glibc's alone)."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # macOS, musl; Windows takes no None
+        return False
+    trim(0)
+    return True
