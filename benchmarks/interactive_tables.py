@@ -80,11 +80,16 @@ def compare(rows: list[Row], who: str, mark: float) -> Comparison:
     found: dict[str, dict[tuple[str, int], float]] = {OURS: {}, who: {}}
     for row in rows:
         if row["who"] in found:
-            at = row["marks"].index(mark) if mark in row["marks"] else -1
+            at = _at(row, mark)
             found[row["who"]][row["item"], row["seed"]] = row["iou"][at]
     pairs = sorted(found[OURS].keys() & found[who].keys())
     ours, peer = (np.array([found[name][pair] for pair in pairs]) for name in (OURS, who))
     return Comparison(tuple(image for image, _ in pairs), ours, peer)
+
+
+def _at(row: Row, mark: float) -> int:
+    """Return where a row has what was there at a mark: of who answers once, its only answer."""
+    return row["marks"].index(mark) if mark in row["marks"] else -1
 
 
 def by_set(rows: list[Row], ndim: int | None = None) -> dict[str, list[Row]]:
@@ -203,7 +208,7 @@ def _volumes(rows: list[Row]) -> Table:
         for mark in _marks_of(group):
             for who in dict.fromkeys(row["who"] for row in group):
                 own = [row for row in group if row["who"] == who]
-                at = [row["marks"].index(mark) if mark in row["marks"] else -1 for row in own]
+                at = [_at(row, mark) for row in own]
                 dsc, asd = ([row[key][i] for row, i in zip(own, at, strict=True)]
                             for key in ("dsc", "asd"))  # fmt: skip
                 cells = f"{np.mean(dsc):.3f}", f"{np.min(dsc):.3f}", f"{np.nanmean(asd):.2f}"

@@ -138,7 +138,8 @@ class InstantClassifier:
             else ImageBlocks(image, BLOCK[self._strokes.ndim])
         )
         self._blocks.begin_turn()
-        present = {k for k, n in enumerate(scribbles.counts) if n} | lessons.classes_painted
+        own = {k for k, n in enumerate(scribbles.counts) if n}
+        present = own | lessons.classes_painted
         self._few_classes = len(present) <= MANY_CLASSES
         self._rng = np.random.default_rng(seed)
         self._interrupted: Callable[[], bool] = _never
@@ -163,7 +164,7 @@ class InstantClassifier:
         self._walk: RandomWalk | None = None
         if not by_edges:
             # it arrives at strokes of this image alone
-            if present == {k for k, n in enumerate(scribbles.counts) if n} and self._few_classes:
+            if present == own and self._few_classes:
                 self._set_out(spacing, before)
             self.mixture = Mixture(np.array(VOLUME_WEIGHTS), np.zeros(n_classes))
             self._first_mixture = self.mixture

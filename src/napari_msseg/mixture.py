@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +56,7 @@ def rank_edges(blocks: Sequence[npt.NDArray[np.floating]]) -> list[Ranks]:
     """
     ordered = np.sort(np.concatenate([block.ravel() for block in blocks]))
     ranks = [np.searchsorted(ordered, block) / max(1, ordered.size) for block in blocks]
-    return [[np.maximum(*_neighbours(rank, axis)) for axis in range(rank.ndim)] for rank in ranks]
+    return [[np.maximum(*neighbours(rank, axis)) for axis in range(rank.ndim)] for rank in ranks]
 
 
 class EdgeAgreement:
@@ -94,7 +95,7 @@ class EdgeAgreement:
         total, count = 0.0, 0
         for classes, between in zip(blocks, self._between, strict=True):
             for axis, edges in enumerate(between):
-                here, there = _neighbours(classes, axis)
+                here, there = neighbours(classes, axis)
                 crossed = here != there
                 total += float(edges[crossed].sum())
                 count += int(np.count_nonzero(crossed))
@@ -130,10 +131,8 @@ def _shares(blocks: Sequence[Classes]) -> npt.NDArray[np.float64]:
     return shares
 
 
-def _neighbours(
-    values: npt.NDArray[np.generic], axis: int
-) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
-    """Return every pixel but the last along an axis, and its neighbour."""
+def neighbours(values: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return views of every pixel but the last along an axis, and of its neighbour."""
     before = [slice(None)] * values.ndim
     behind = list(before)
     before[axis], behind[axis] = slice(None, -1), slice(1, None)

@@ -12,12 +12,12 @@ L. Grady, “Random walks for image segmentation”, IEEE TPAMI 28(11), 2006.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from napari_msseg.mixture import neighbours
 from napari_msseg.scribbles import IGNORED_CLASS
 from napari_msseg.tiling import Region
 
@@ -219,11 +219,12 @@ def _solve(
 def _laplacian(fields: Floats, conductances: list[Floats]) -> Floats:
     """Return what flows out of every cell, given fields (N, *grid)."""
     out = np.zeros_like(fields)
-    for axis, conductance in enumerate(conductances):
-        here, there = _neighbours(axis, len(conductances))
-        flow = conductance * (fields[here] - fields[there])
-        out[here] += flow
-        out[there] -= flow
+    for axis, conductance in enumerate(conductances, start=1):
+        here, there = neighbours(fields, axis)
+        flow = conductance * (here - there)
+        out_here, out_there = neighbours(out, axis)
+        out_here += flow
+        out_there -= flow
     return out
 
 
@@ -231,15 +232,7 @@ def _degrees(conductances: list[Floats], grid: tuple[int, ...]) -> Floats:
     """Return the sum of the conductances from every cell to its neighbours."""
     out = np.zeros(grid, np.float32)
     for axis, conductance in enumerate(conductances):
-        here, there = _neighbours(axis, len(conductances))
-        out[here] += conductance
-        out[there] += conductance
+        here, there = neighbours(out, axis)
+        here += conductance
+        there += conductance
     return out
-
-
-def _neighbours(axis: int, ndim: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Return where cells are that have a next one along an axis, and where those are."""
-    before = [slice(None)] * ndim
-    behind = list(before)
-    before[axis], behind[axis] = slice(None, -1), slice(1, None)
-    return (..., *before), (..., *behind)

@@ -92,8 +92,7 @@ class Chores:
         """End what runs: what it has written by then is whole."""
         if self._errand.is_running:
             self._errand.forget()
-            self._pairs, self._tabled = [], ("", "", None)
-            self._buttons.show_chore("")
+            self._drop()
             self.said.emit("Stopped: nothing was begun yet.")
         self.command.cancel()
 
@@ -258,9 +257,13 @@ class Chores:
         self._buttons.show_chore("predict: reading images and strokes")
         self._errand.begin(write, begin, self._not_prepared)
 
-    def _not_prepared(self, error: Exception) -> None:
+    def _drop(self) -> None:
+        """Forget what was prepared: nothing comes of it."""
         self._pairs, self._tabled = [], ("", "", None)
         self._buttons.show_chore("")
+
+    def _not_prepared(self, error: Exception) -> None:
+        self._drop()
         kind = "" if isinstance(error, InputError) else "an image cannot be read: "
         self.warned.emit(f"{kind}{error}")
 

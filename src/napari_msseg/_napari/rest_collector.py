@@ -35,15 +35,14 @@ class RestCollector:
     def __init__(self, viewer: Any) -> None:
         self._mouse: tuple[int, int] | None = None
         self._stirred = False
-        self._layers = viewer.layers.events.removed
-        self._layers.connect(self._removed)
         self._was_removed = False
         dims = viewer.dims.events
         camera = layers.camera_of(viewer).events
         cursor = viewer.cursor.events.position
-        self._events: tuple[Any, ...] = cursor, camera, dims.point, dims.ndisplay
-        for event in self._events:
-            event.connect(self._stir)
+        self._heard = [(e, self._stir) for e in (cursor, camera, dims.point, dims.ndisplay)]
+        self._heard.append((viewer.layers.events.removed, self._removed))
+        for event, slot in self._heard:
+            event.connect(slot)
         self._timers = SingleShots()
         self._timer = self._timers(REST_MS, self._look_again)
         self._timer.start()
@@ -51,11 +50,9 @@ class RestCollector:
     def close(self) -> None:
         """Look no more, and let go of the viewer. Idempotent."""
         self._timers.stop()
-        for event in self._events:
-            event.disconnect(self._stir)
-        if self._events:
-            self._layers.disconnect(self._removed)
-        self._events = ()
+        while self._heard:
+            event, slot = self._heard.pop()
+            event.disconnect(slot)
 
     def look(self) -> bool:
         """Collect if the hand rests and it is worth it; return whether that was done."""
