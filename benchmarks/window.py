@@ -153,9 +153,14 @@ class Painter:
         self._post(QEvent.Type.MouseButtonRelease, 0.4, 0.3)
 
     def stroke(self, x: float, y: float, length: float = 0.04) -> float:
-        """Draw one stroke from a point of the canvas (0 … 1); return when it was released."""
+        """Draw one stroke from a point of the canvas (0 … 1); return when it was released.
+
+        The mouse comes there first: vispy strings events together until one moves it without a
+        button, as every hand does between two strokes.
+        """
         from qtpy.QtCore import QEvent
 
+        self._post(QEvent.Type.MouseMove, x, y, hovers=True)
         self._post(QEvent.Type.MouseButtonPress, x, y)
         wait(0.02)
         for i in range(1, 6):
@@ -165,14 +170,14 @@ class Painter:
         released = time.monotonic()
         return released
 
-    def _post(self, kind: Any, x: float, y: float) -> None:
+    def _post(self, kind: Any, x: float, y: float, hovers: bool = False) -> None:
         from qtpy.QtCore import QPointF, Qt
         from qtpy.QtGui import QMouseEvent
 
         position = QPointF(self._canvas.width() * x, self._canvas.height() * y)
         left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
         button = none if kind == QMouseEvent.Type.MouseMove else left
-        held = none if kind == QMouseEvent.Type.MouseButtonRelease else left
+        held = none if hovers or kind == QMouseEvent.Type.MouseButtonRelease else left
         everywhere = self._canvas.mapToGlobal(position)
         event = QMouseEvent(
             kind, position, everywhere, button, held, Qt.KeyboardModifier.NoModifier

@@ -44,6 +44,8 @@ MOST_IMAGES, MOST_SCRIBBLES, MOST_CLASSES = 4, 4, 6
 MOST_LAYERS = 12
 """Of what is more the oldest is closed: a layer takes vispy 30 MB, whatever is on it, and memory
 could not be flat."""
+MESSAGES = 3
+"""Of napari, that are left on the screen."""
 FLAT = 0.05
 """Memory may grow by as much from the second quarter of the time to the last, …"""
 LONG_ENOUGH = 10.0
@@ -381,6 +383,7 @@ class User:
         except Exception:  # noqa: BLE001 - that is what is looked for
             self.findings.error(f"in {name}: {traceback.format_exc()}")
         self._close_what_is_too_much()
+        close_read_messages()
         wait(self.rng.uniform(*PAUSE))
 
 
@@ -421,6 +424,18 @@ IMAGES: dict[str, Callable[[], dict[str, Any]]] = {
     "colours": _colours,
     "pyramid": _pyramid,
 }
+
+
+def close_read_messages() -> None:
+    """Close napari's messages but the last few.
+
+    It closes them itself after some seconds, unless its window is not the active one: then they
+    wait for somebody to see them. Without a window manager no window is ever active.
+    """
+    from napari._qt.dialogs.qt_notification import NapariQtNotification
+
+    for message in NapariQtNotification._instances[:-MESSAGES]:
+        message.close()
 
 
 def mb(process: Any) -> float:
