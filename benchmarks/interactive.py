@@ -51,7 +51,9 @@ KIND_OF_SET = {
 }
 """What a warm start may have learned from must not be of the kind that it is scored on."""
 PEERS = ("rf", "convpaint", "unet")
-STARTS = ("shipped", "scratch", "without-kind")
+STARTS = ("shipped", "scratch", "without-kind", "with-kind")
+OF_KIND = ("without-kind", "with-kind")
+"""Those that differ from set to set."""
 SETS = (*FLAT_SETS, "hippocampus", "brats")
 ROUNDS = 8
 STROKES_CODE = ("metrics", "simulation")
@@ -77,7 +79,7 @@ OWN_CODE = (
         "guided",
         "instant",
     ),
-    *("mailbox", "mixture", "pixel_classifiers", "random_walker", "session"),
+    *("mailbox", "mixture", "overview", "pixel_classifiers", "random_walker", "session"),
 )
 """Modules that our answers depend on as well."""
 
@@ -94,7 +96,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=["rf"])
     parser.add_argument("--threads", type=int, default=1, help="of everybody")
     parser.add_argument("--start", choices=STARTS, default=STARTS[0], help="weights at the start")
-    parser.add_argument("--starts", type=Path, help="folder with without-KIND.safetensors")
+    parser.add_argument(
+        "--starts", type=Path, help="folder with without-KIND or with-KIND.safetensors"
+    )
     parser.add_argument("--convpaint-python", type=Path, help="of an environment with convpaint")
     parser.add_argument("--user", action="store_true", help="simulate a user who corrects")
     parser.add_argument("--user-seconds", type=float, default=2.0, help="between two strokes")
@@ -282,12 +286,12 @@ def session_for(
     Raises
     ------
     InputError
-        If weights that never saw the kind of an item are asked for and are not there.
+        If weights that were trained without, or with, the kind of an item are not there.
     """
     config = dataclasses.replace(config, warm_start=options.start != "scratch")
     guide = None
-    if options.start == "without-kind":
-        guide = Checkpoint.load(start_without(item, options.starts))
+    if options.start in OF_KIND:
+        guide = Checkpoint.load(start_of_kind(item, options))
     return Session(item.image, scribbles, config, guide=guide)
 
 
@@ -295,18 +299,23 @@ def start_of(item: Item, options: argparse.Namespace) -> str:
     """Return which weights a row starts from: how they were chosen, and what is in them."""
     if options.start == "scratch":
         return "scratch"
-    shipped = Path(str(files("napari_msseg") / "weights" / FILES[2]))
-    path = start_without(item, options.starts) if options.start == "without-kind" else shipped
+    ndim = item.image.spatial_ndim
+    if options.start in OF_KIND:
+        path = start_of_kind(item, options)
+    elif ndim in FILES:
+        path = Path(str(files("napari_msseg") / "weights" / FILES[ndim]))
+    else:
+        return "no weights"
     return f"{options.start} {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
 
 
-def start_without(item: Item, folder: Path | None) -> Path:
-    """Return the weights that were trained without the kind of an item."""
+def start_of_kind(item: Item, options: argparse.Namespace) -> Path:
+    """Return the weights that were trained without the kind of an item, or with it."""
     name = item.name.split("/")[0]
-    kind = KIND_OF_SET.get(name)
+    kind, folder = KIND_OF_SET.get(name), options.starts
     if folder is None or kind is None:
-        raise InputError(f"--start without-kind needs --starts FOLDER and a kind for {name}")
-    path = folder / f"without-{kind}.safetensors"
+        raise InputError(f"--start {options.start} needs --starts FOLDER and a kind for {name}")
+    path = Path(folder) / f"{options.start.removesuffix('-kind')}-{kind}.safetensors"
     if not path.is_file():
         raise InputError(f"{path}: there is no such file")
     return path

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_msseg.guidance import CHANNELS, MARGIN, ODDS, REACH, Guidance, strong_edge, swapped
+from napari_msseg.guidance import CHANNELS, MARGIN, REACH, Guidance, strong_edge, swapped
 from napari_msseg.scribbles import IGNORED_CLASS
 
 
@@ -25,7 +25,7 @@ def everywhere(strokes: np.ndarray) -> tuple[slice, ...]:
 
 
 def votes_of(strokes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return rng.uniform(0, 1, (ODDS.stop - ODDS.start, *strokes.shape)).astype(np.float32)
+    return rng.uniform(0, 1, (CHANNELS[strokes.ndim] - 5, *strokes.shape)).astype(np.float32)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -33,7 +33,7 @@ def test_strokes_of_the_class_are_at_one_in_the_turned_image(rng, strokes, chann
     image = rng.normal(0, 0.3, (channels, *strokes.shape)).astype(np.float32)
     image[0, strokes == 1] -= 2.0  # dark is foreground
     inputs = Guidance(image, strokes).inputs(everywhere(strokes), votes_of(strokes, rng), 1)
-    assert inputs.shape == (CHANNELS, *strokes.shape)
+    assert inputs.shape == (CHANNELS[2], *strokes.shape)
     assert inputs[0][strokes == 1].mean() == pytest.approx(1, abs=0.05)
     assert inputs[0][strokes == 0].mean() == pytest.approx(-1, abs=0.05)
     if channels == 1:
@@ -49,10 +49,21 @@ def test_asked_about_the_rest_it_is_the_same_question_turned_round(rng, strokes)
     np.testing.assert_allclose(swapped(swapped(about_one)), about_one)
 
 
+def test_in_volumes_nearness_is_measured_in_the_finest_axis(rng):
+    strokes = np.full((9, 20, 20), IGNORED_CLASS)
+    strokes[4, 10, 10], strokes[0, 0, 0] = 1, 0
+    image = rng.normal(0, 1, (1, *strokes.shape)).astype(np.float32)
+    guidance = Guidance(image, strokes, sizes=(3.0, 1.0, 1.0))
+    inputs = guidance.inputs(everywhere(strokes), votes_of(strokes, rng), 1)
+    assert inputs.shape == (CHANNELS[3], *strokes.shape)
+    assert inputs[-3][6, 10, 10] == pytest.approx(np.exp(-6 / REACH))
+    assert inputs[-3][4, 12, 10] == pytest.approx(np.exp(-2 / REACH))
+
+
 def test_nearness_falls_from_one_and_ends(rng, strokes):
     image = rng.normal(0, 1, (1, *strokes.shape)).astype(np.float32)
     inputs = Guidance(image, strokes).inputs(everywhere(strokes), votes_of(strokes, rng), 1)
-    own, rest = inputs[ODDS.stop], inputs[ODDS.stop + 1]
+    own, rest = inputs[-3], inputs[-2]
     assert (own[strokes == 1] == 1).all()
     assert rest[5, 15] == pytest.approx(np.exp(-1 / REACH))
     assert rest[39, 59] == 0 or np.hypot(34, 45) <= MARGIN

@@ -9,6 +9,7 @@ import torch
 from napari_msseg.checkpoint import Checkpoint
 from napari_msseg.config import ModelConfig
 from napari_msseg.errors import InputError
+from napari_msseg.guidance import CHANNELS, Guidance
 from napari_msseg.guide import FILES, Guide, shipped_guide
 from napari_msseg.instant import InstantClassifier, Interrupted
 from napari_msseg.metrics import iou
@@ -28,17 +29,16 @@ def everywhere(shape: tuple[int, ...]) -> tuple[slice, ...]:
 
 def classifier(blob, n_classes: int = 2) -> InstantClassifier:
     shipped = shipped_guide(2)
-    assert shipped is not None
     pixels = normalise(blob.image).data
     return InstantClassifier(pixels, blob.scribbles, n_classes, guide=Guide(shipped, CPU))
 
 
 def test_weights_ship_and_are_small():
-    assert sorted(FILES) == [2]
-    shipped = shipped_guide(2)
-    assert shipped is not None
-    assert sum(w.numel() * w.element_size() for w in shipped.weights.values()) < 10e6
-    assert shipped_guide(3) is None
+    shipped = [shipped_guide(ndim) for ndim in FILES]
+    assert [one.config.ndim for one in shipped] == list(FILES)
+    assert all(shipped_guide(ndim) is None for ndim in {2, 3} - FILES.keys())
+    size = sum(w.numel() * w.element_size() for one in shipped for w in one.weights.values())
+    assert size < 10e6
 
 
 def test_other_networks_are_no_guides():
@@ -69,7 +69,6 @@ def test_three_classes_each_get_an_answer():
     labels = np.zeros(classes.shape, np.uint8)
     labels[5, 5:60], labels[25, 15:35], labels[65, 50:80] = 1, 2, 3
     shipped = shipped_guide(2)
-    assert shipped is not None
     found = InstantClassifier(
         normalise(image).data, ScribbleSnapshot.from_labels(labels), 3, guide=Guide(shipped, CPU)
     ).predict(everywhere(classes.shape))
@@ -108,7 +107,6 @@ def test_without_a_warm_start_no_guide_is_asked(scene, quick_config, monkeypatch
 def test_the_guide_is_asked_about_new_strokes_when_there_is_time(scene, monkeypatch):
     blob = scene((64, 64))
     shipped = shipped_guide(2)
-    assert shipped is not None
     guide, pixels = Guide(shipped, CPU), normalise(blob.image).data
     asked: list[tuple[slice, ...]] = []
     answer = guide.probabilities
@@ -135,7 +133,6 @@ def test_a_new_class_is_asked_about_at_once(scene):
     blob = scene((64, 64))
     first = classifier(blob)
     shipped = shipped_guide(2)
-    assert shipped is not None
     labels = blob.labels.copy()
     labels[2:4, 2:40] = 3
     pixels = normalise(blob.image).data
@@ -147,7 +144,6 @@ def test_a_new_class_is_asked_about_at_once(scene):
 
 def test_with_many_classes_the_guide_is_not_asked_one_by_one():
     shipped = shipped_guide(2)
-    assert shipped is not None
     classes = np.repeat(np.arange(8), 12)[:, None] * np.ones((1, 96), np.int64)
     labels = np.zeros((96, 96), np.uint8)
     labels[6::12, 5:90] = classes[6::12, 5:90] + 1
@@ -162,7 +158,6 @@ def test_with_many_classes_the_guide_is_not_asked_one_by_one():
 def test_answers_to_earlier_strokes_stand_in_until_there_are_new_ones(scene, monkeypatch):
     monkeypatch.setattr("napari_msseg.guided.BLOCK", (32, 64))
     shipped = shipped_guide(2)
-    assert shipped is not None
     blob, guide = scene((64, 64)), Guide(shipped, CPU)
     pixels, asked = normalise(blob.image).data, []
     answer = guide.probabilities
@@ -200,3 +195,30 @@ def test_a_guide_without_a_say_is_not_asked(scene, monkeypatch):
     monkeypatch.setattr(found._guided, "predict", refuse)
     found._with_guide = Mixture(np.array([1.0, 0.0]), np.zeros(2))
     np.testing.assert_allclose(found.predict(whole), expected, atol=1e-6)
+
+
+def test_a_guide_of_volumes_says_what_is_to_be_added(scene):
+    shape = (12, 40, 40)
+    blob, whole = scene(shape), everywhere(shape)
+    pixels = normalise(blob.image).data
+    alone = InstantClassifier(pixels, blob.scribbles, 3)
+    torch.manual_seed(0)
+    network = MSNet(ModelConfig(ndim=3, in_channels=CHANNELS[3], n_classes=2))
+    guide = Guide(Checkpoint.of(network), CPU)
+    guidance = Guidance(pixels, blob.scribbles.dense())
+    added = guide.corrections(guidance, whole, alone.votes(whole))
+    assert added.shape == (3, *shape)
+    assert np.isfinite(added).all()
+    assert not added[0].any()  # it was asked about class 1: of two, one is what the other is not
+    assert added[1].any()
+    assert not added[2].any()  # nobody painted it
+    together = InstantClassifier(pixels, blob.scribbles, 3, guide=guide).predict(whole)
+    np.testing.assert_allclose(together.sum(axis=0), 1, atol=1e-5)
+    assert not together[2].any()
+
+
+def test_a_guide_of_images_is_not_for_volumes(scene, quick_config):
+    blob = scene((12, 40, 40))
+    config = dataclasses.replace(quick_config(ndim=3), instant=True)
+    with pytest.raises(InputError, match="guide is not for 3D"):
+        Session(blob.image, blob.scribbles, config, guide=shipped_guide(2))

@@ -157,15 +157,18 @@ def test_in_volumes_edges_have_no_say_but_place_has(scene):
         np.log(np.clip(p[1], 0.01, 0.99) / np.clip(p[0], 0.01, 0.99)) for p in (linear, forest)
     )
     whole = everywhere((12, 40, 40))
-    together = classifier.votes(whole)[0, 1]
-    np.testing.assert_allclose(together, 1 / (1 + np.exp(-odds / 2)), atol=1e-3)
+    looks = 1 / (1 + np.exp(-odds / 2))
     terrain = Terrain(normalise(blob.image).data)
     place = RandomWalk(terrain, blob.scribbles.dense(), 2).probabilities(whole)[1]
     place = np.clip(place, 0.001, 0.999)
-    looks = np.clip(together, 0.01, 0.99)
+    looks = np.clip(looks, 0.01, 0.99)
     odds = 0.7 * np.log(looks / (1 - looks)) + np.log(place / (1 - place))
     found = classifier.predict(whole)[1]
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-odds)), atol=2e-3)
+    together, *each = classifier.votes(whole)[:, 1]
+    np.testing.assert_allclose(together, found, atol=1e-5)
+    np.testing.assert_allclose(each[1], forest[1])
+    np.testing.assert_allclose(np.clip(each[3], 0.001, 0.999), place)
 
 
 def test_in_volumes_what_looks_the_same_is_told_apart_by_where_it_is():
@@ -184,7 +187,8 @@ def test_in_volumes_what_looks_the_same_is_told_apart_by_where_it_is():
     classifier = InstantClassifier(pixels, ScribbleSnapshot.from_labels(labels), 2)
     whole = everywhere(image.shape)
     assert iou(classifier.predict(whole).argmax(axis=0), truth) > 0.95
-    assert iou(classifier.votes(whole)[0].argmax(axis=0), truth) < 0.8
+    looks = classifier.mixture.probabilities(classifier.members(whole))
+    assert iou(looks.argmax(axis=0), truth) < 0.8
 
 
 def test_strokes_on_other_volumes_leave_the_walker_at_home(scene):
@@ -195,7 +199,8 @@ def test_strokes_on_other_volumes_leave_the_walker_at_home(scene):
     taught = InstantClassifier(normalise(blob.image).data, blob.scribbles, 3, lessons=lessons)
     whole = everywhere((12, 40, 40))
     np.testing.assert_array_equal(taught.predict(whole), taught.votes(whole)[0])
-    assert not np.array_equal(alone.predict(whole), alone.votes(whole)[0])
+    looks = alone.mixture.probabilities(alone.members(whole))
+    assert not np.array_equal(alone.predict(whole), looks)
 
 
 def test_classes_with_few_strokes_are_not_forgotten_in_learning_from_the_answer():

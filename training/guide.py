@@ -18,18 +18,22 @@ from napari_msseg.checkpoint import Checkpoint
 from napari_msseg.config import ModelConfig, Normalisation, Smoothers
 from napari_msseg.devices import autocast, memory_format
 from napari_msseg.errors import InputError
-from napari_msseg.guidance import CHANNELS, ODDS, swapped
+from napari_msseg.guidance import CHANNELS, CORRECTS, ODDS, ODDS_SCALE, swapped
 from napari_msseg.model import MSNet
+from napari_msseg.scribbles import IGNORED_CLASS
+from training.tasks import NO_TRUTH, ndim_of
 
 Rng = np.random.Generator
 
-CROP = 128
-BATCH = 8
+CROP = {2: 128, 3: 40}
+BATCH = {2: 8, 3: 4}
 LEARNING_RATE = 1.5e-3
 AVERAGE_DECAY = 0.995
 GRADIENT_NORM = 1.0
 WARM_UP = 100
 """Steps over which the learning rate rises from 0."""
+ENTROPY = 0.2
+"""Weight of the cross-entropy beside Dice, in volumes."""
 MUTED = 0.15
 """Share of the crops in which one of the classifiers says nothing."""
 BRIGHTNESS, CONTRAST = 0.15, 0.15
@@ -37,13 +41,17 @@ SYNTHETIC_SHARE = 0.6
 """Share of the draws that are synthetic; the real kinds have the rest alike."""
 
 
-def network_config() -> ModelConfig:
+WIDTHS = {2: (16, 24, 32, 48, 64), 3: (8, 16, 24, 32)}
+"""Channels of the grids, by spatial dimensions."""
+
+
+def network_config(ndim: int) -> ModelConfig:
     """Return the network that ships."""
     return ModelConfig(
-        ndim=2,
-        in_channels=CHANNELS,
+        ndim=ndim,
+        in_channels=CHANNELS[ndim],
         n_classes=2,
-        channels=(16, 24, 32, 48, 64),
+        channels=WIDTHS[ndim],
         normalisation=Normalisation.BATCH,
         smoothers=Smoothers.SEPARATE,
     )
@@ -65,7 +73,8 @@ class Bank:
     """
 
     def __init__(self, folder: Path, kinds: Sequence[str]) -> None:
-        real = [kind for kind in kinds if kind != "synthetic"]
+        self.ndim = ndim_of(kinds[0])
+        real = [kind for kind in kinds if kind not in ("synthetic", "volumes")]
         share = (1 - SYNTHETIC_SHARE) / len(real) if real else 0.0
         self._kinds = list(kinds)
         self._shares = [share if kind in real else 1 - share * len(real) for kind in kinds]
@@ -79,21 +88,31 @@ class Bank:
         kind = self._kinds[rng.choice(len(self._kinds), p=self._shares)]
         inputs, truth = self._shards[kind][rng.integers(len(self._shards[kind]))]
         i = rng.integers(len(truth))
-        y, x = (int(rng.integers(0, n - CROP + 1)) for n in truth.shape[1:])
-        window = (slice(y, y + CROP), slice(x, x + CROP))
-        crop = inputs[(i, slice(None), *window)].astype(np.float32)
-        mask = truth[(i, *window)].astype(np.int64)
+        side = CROP[self.ndim]
+        corner = [int(rng.integers(0, n - side + 1)) for n in truth.shape[1:]]
+        window = tuple(slice(c, c + side) for c in corner)
+        crop = inputs[i][(slice(None), *window)].astype(np.float32)
+        mask = truth[i][window].astype(np.int64)
+        mask[mask == NO_TRUTH] = IGNORED_CLASS
         if rng.random() < 0.5:
-            crop, mask = swapped(crop), 1 - mask
+            crop, mask = swapped(crop), np.where(mask == IGNORED_CLASS, mask, 1 - mask)
         if rng.random() < MUTED:
-            crop[rng.integers(ODDS.start, ODDS.stop)] = 0
+            odds = range(*ODDS.indices(len(crop)))
+            crop[rng.choice(odds[CORRECTS[self.ndim] :])] = 0
         crop[:2] *= 1 + CONTRAST * rng.uniform(-1, 1)
-        crop[:2] += BRIGHTNESS * rng.uniform(-1, 1, (2, 1, 1))
-        turns, mirrored = int(rng.integers(4)), rng.random() < 0.5
-        crop, mask = np.rot90(crop, turns, (-2, -1)), np.rot90(mask, turns)
-        if mirrored:
-            crop, mask = crop[..., ::-1], mask[..., ::-1]
-        return np.ascontiguousarray(crop), np.ascontiguousarray(mask)
+        crop[:2] += BRIGHTNESS * rng.uniform(-1, 1, (2, *[1] * self.ndim))
+        return _turned(crop, mask, rng)
+
+
+def _turned(
+    crop: npt.NDArray[np.float32], mask: npt.NDArray[np.int64], rng: Rng
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Return a crop (C, …) and its truth with their axes in another order, some mirrored."""
+    axes = rng.permutation(mask.ndim)
+    crop, mask = crop.transpose(0, *(1 + axes)), mask.transpose(*axes)
+    mirrored = np.flatnonzero(rng.random(mask.ndim) < 0.5)
+    crop, mask = np.flip(crop, tuple(1 + mirrored)), np.flip(mask, tuple(mirrored))
+    return np.ascontiguousarray(crop), np.ascontiguousarray(mask)
 
 
 def _shards(
@@ -105,11 +124,50 @@ def _shards(
 
 
 def batches(bank: Bank, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Draw batches without end: inputs (B, C, Y, X), truth (B, Y, X)."""
+    """Draw batches without end: inputs (B, C, [Z,] Y, X), truth (B, [Z,] Y, X)."""
     rng = np.random.default_rng(seed)
     while True:
-        crops, masks = zip(*(bank.draw(rng) for _ in range(BATCH)), strict=True)
+        crops, masks = zip(*(bank.draw(rng) for _ in range(BATCH[bank.ndim])), strict=True)
         yield torch.from_numpy(np.stack(crops)), torch.from_numpy(np.stack(masks))
+
+
+def _new(ndim: int) -> MSNet:
+    """Return a network with random weights; one that corrects has nothing to say at first."""
+    net = MSNet(network_config(ndim))
+    if CORRECTS[ndim]:
+        for weights in net.tail[-1].parameters():
+            nn.init.zeros_(weights)
+    return net
+
+
+def _as_logits(odds: Tensor) -> Tensor:
+    """Return logits (B, 2, …) of given log-odds (B, …) of the second class."""
+    return torch.stack([-odds / 2, odds / 2], dim=1)
+
+
+def _loss(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Return the loss of logits (B, 2, …) and truth (B, …)."""
+    entropy = losses.masked_cross_entropy(logits, wanted)
+    if logits.ndim == 4:
+        return entropy + losses.soft_dice(logits, wanted)
+    return ENTROPY * entropy + dice_of_rarer(logits, wanted)
+
+
+def dice_of_rarer(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Return the mean over crops of 1 − soft Dice of the class that has less of the crop.
+
+    Cross-entropy, and Dice over the whole batch, were learned at the cost of small objects with
+    few strokes: their masks shrank (docs/experiments.md).
+    """
+    known = wanted != IGNORED_CLASS
+    over = tuple(range(1, wanted.ndim))
+    size, most = (wanted == 1).sum(over), known.sum(over)
+    rarer = (2 * size <= most).long().view(-1, *[1] * len(over))
+    p = logits.float().softmax(1)
+    p = torch.where(rarer == 1, p[:, 1], p[:, 0]) * known
+    truth = (wanted == rarer).float()
+    dice = (2 * (p * truth).sum(over) + 1) / (p.sum(over) + truth.sum(over) + 1)
+    return 1 - dice.mean()
 
 
 def train(
@@ -128,8 +186,9 @@ def train(
         The averaged weights.
     """
     torch.manual_seed(seed)
-    net = (start.build() if start else MSNet(network_config())).to(device).train()
-    net.to(memory_format=memory_format(2))  # type: ignore[call-overload]
+    ndim = bank.ndim
+    net = (start.build() if start else _new(ndim)).to(device).train()
+    net.to(memory_format=memory_format(ndim))  # type: ignore[call-overload]
     average = averaged(net, AVERAGE_DECAY)
     optimiser = torch.optim.AdamW(net.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
     begun, running = time.monotonic(), 0.0
@@ -140,11 +199,13 @@ def train(
         factor = 0.5 * (1 + math.cos(math.pi * used)) * min(1.0, (step + 1) / WARM_UP)
         for group in optimiser.param_groups:
             group["lr"] = LEARNING_RATE * factor
-        batch = images.to(device).contiguous(memory_format=memory_format(2))
-        with autocast(device, 2):
+        batch = images.to(device).contiguous(memory_format=memory_format(ndim))
+        with autocast(device, ndim):
             logits = net(batch)[0]
+        if CORRECTS[ndim]:
+            logits = logits + _as_logits(images[:, ODDS.start] / ODDS_SCALE).to(device)
         wanted = truth.to(device)
-        loss = losses.masked_cross_entropy(logits, wanted) + losses.soft_dice(logits, wanted)
+        loss = _loss(logits, wanted)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(net.parameters(), GRADIENT_NORM)

@@ -8,8 +8,9 @@ clutter that belongs to the background) and the *camera* (illumination, blur, no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +20,10 @@ from scipy.spatial import cKDTree
 Rng = np.random.Generator
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
+Shapes = Sequence[tuple[Callable[[Any, Rng], "Scene"], float]]
 
-MIN_SHARE, MAX_SHARE = 0.01, 0.97
-"""Shares of the pixels that a class may have; other draws are thrown away."""
+MIN_SHARE = {2: 0.01, 3: 0.002}
+"""Shares of the pixels that a class must have; other draws are thrown away."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,7 @@ class Scene:
 
     Attributes
     ----------
-    classes : ndarray of int32, shape (Y, X)
+    classes : ndarray of int32, shape ([Z,] Y, X)
         What the user means: 0 background, 1 … K − 1.
     parts : ndarray of int32, shape (Y, X)
         What looks alike: a finer division of the classes.
@@ -257,14 +259,16 @@ SHAPES: tuple[tuple[Callable[[tuple[int, int], Rng], Scene], float], ...] = (
 # -------------------------------------------------------------------------------- paint
 
 
-def texture(shape: tuple[int, int], rng: Rng) -> Floats:
+def texture(shape: tuple[int, ...], rng: Rng) -> Floats:
     """Return a texture of mean 0 and standard deviation 1."""
     kind = rng.integers(4)
     sigma = float(np.exp(rng.uniform(np.log(0.6), np.log(6))))
     if kind == 0:
         return smooth_noise(shape, sigma, rng)
     if kind == 1:  # drawn out along an axis
-        return smooth_noise(shape, (sigma, sigma * rng.uniform(2, 5))[:: rng.choice([-1, 1])], rng)
+        sigmas = [sigma] * len(shape)
+        sigmas[rng.integers(len(shape))] *= rng.uniform(2, 5)
+        return smooth_noise(shape, tuple(sigmas), rng)
     if kind == 2:  # grains
         grains = (rng.random(shape) < np.exp(rng.uniform(np.log(0.002), np.log(0.05)))).astype(
             np.float32
@@ -275,7 +279,7 @@ def texture(shape: tuple[int, int], rng: Rng) -> Floats:
 
 
 def paint(scene: Scene, channels: int, rng: Rng) -> Floats:
-    """Give every part its look; returns (C, Y, X) around 0 to 1."""
+    """Give every part its look; returns (C, [Z,] Y, X) around 0 to 1."""
     shape = scene.classes.shape
     n_parts = int(scene.parts.max()) + 1
     contrast = np.exp(rng.uniform(np.log(0.12), np.log(0.8)))
@@ -286,11 +290,11 @@ def paint(scene: Scene, channels: int, rng: Rng) -> Floats:
     for part in range(n_parts):
         amount = rng.choice([0.0, 1.0, 1.0]) * rng.uniform(0, 0.25)
         if amount:
-            share = rng.uniform(0, 1, (channels, 1, 1)) if rng.random() < 0.5 else 1.0
+            share = rng.uniform(0, 1, (channels, *[1] * len(shape))) if rng.random() < 0.5 else 1.0
             grain = texture(shape, rng) * (scene.parts == part) * amount
             image += (grain * share).astype(np.float32)
     _shade_objects(image, scene, contrast, rng)
-    if rng.random() < 0.5:
+    if rng.random() < 0.5 and len(shape) == 2:
         _add_clutter(image, scene, contrast, rng)
     if rng.random() < 0.3:
         _add_halos(image, scene, contrast, rng)
@@ -324,7 +328,7 @@ def _add_halos(image: Floats, scene: Scene, contrast: float, rng: Rng) -> None:
     """Surround the foreground with a rim that belongs to the background."""
     away = ndimage.distance_transform_edt(scene.classes == 0)
     rim = np.exp(-away / rng.uniform(1.5, 8)) * (scene.classes == 0)
-    look = rng.uniform(-1, 1, (len(image), 1, 1)) * contrast
+    look = rng.uniform(-1, 1, (len(image), *[1] * rim.ndim)) * contrast
     image += (look * rim).astype(np.float32)
 
 
@@ -334,17 +338,18 @@ def _add_halos(image: Floats, scene: Scene, contrast: float, rng: Rng) -> None:
 def expose(image: Floats, rng: Rng) -> Floats:
     """Light, blur and noise."""
     shape = image.shape[1:]
+    slow = min(60, max(shape) / 4)
     if rng.random() < 0.5:
-        image = image + rng.uniform(0, 0.35) * smooth_noise(shape, 60, rng)
+        image = image + rng.uniform(0, 0.35) * smooth_noise(shape, slow, rng)
     if rng.random() < 0.3:
-        image = image * (1 + rng.uniform(0, 0.4) * smooth_noise(shape, 50, rng))
+        image = image * (1 + rng.uniform(0, 0.4) * smooth_noise(shape, slow, rng))
     sigma = rng.choice([0.0, 1.0]) * rng.uniform(0.4, 2.2)
     if sigma:
-        image = ndimage.gaussian_filter(image, (0, sigma, sigma), truncate=3.0)
+        image = ndimage.gaussian_filter(image, (0, *[sigma] * len(shape)), truncate=3.0)
     noise = np.exp(rng.uniform(np.log(0.005), np.log(0.2)))
     grain = rng.standard_normal(image.shape).astype(np.float32)
     if rng.random() < 0.3:  # correlated, as after resampling or compression
-        grain = ndimage.gaussian_filter(grain, (0, 0.8, 0.8), truncate=2.0) * 2
+        grain = ndimage.gaussian_filter(grain, (0, *[0.8] * len(shape)), truncate=2.0) * 2
     image = image + noise * grain
     if rng.random() < 0.3:
         low, high = image.min(), image.max()
@@ -354,13 +359,20 @@ def expose(image: Floats, rng: Rng) -> Floats:
     return exposed
 
 
+def draw_from(
+    shapes: Shapes, shape: tuple[int, ...], rng: Rng, channels: int
+) -> tuple[Floats, Ints]:
+    """Draw a scene of one of the shapes and take its picture; returns (C, …) and classes."""
+    makers, weights = zip(*shapes, strict=True)
+    while True:
+        maker = makers[rng.choice(len(makers), p=np.array(weights) / sum(weights))]
+        scene = maker(shape, rng)
+        shares = np.bincount(scene.classes.ravel(), minlength=2) / scene.classes.size
+        if shares.min() > MIN_SHARE[len(shape)] and shares.max() < 1 - MIN_SHARE[len(shape)]:
+            break
+    return expose(paint(scene, channels, rng), rng), scene.classes
+
+
 def draw_task(shape: tuple[int, int], rng: Rng) -> tuple[Floats, Ints]:
     """Draw an image (C, Y, X), C one or three, and the class of every pixel (Y, X)."""
-    makers, weights = zip(*SHAPES, strict=True)
-    while True:
-        scene = rng.choice(np.array(makers, object), p=np.array(weights) / sum(weights))(shape, rng)
-        shares = np.bincount(scene.classes.ravel(), minlength=2) / scene.classes.size
-        if shares.min() > MIN_SHARE and shares.max() < MAX_SHARE:
-            break
-    channels = int(rng.choice([1, 1, 3]))
-    return expose(paint(scene, channels, rng), rng), scene.classes
+    return draw_from(SHAPES, shape, rng, channels=int(rng.choice([1, 1, 3])))

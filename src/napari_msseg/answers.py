@@ -130,15 +130,17 @@ class Answers:
     def turn(self) -> list[Region]:
         """Return what is to be predicted now: as much of the sweep as a turn affords.
 
-        Before a further sweep the instant classifiers learn from their own answer, a few times.
+        Before a further sweep the instant classifiers learn from their own answer, a few times;
+        in volumes they ask the guide before they go on with a sweep.
 
         Raises
         ------
         Interrupted
             If something more urgent came up.
         """
-        if not self._sweep:
-            learns = self._instant is not None and self._instant.refine(self.interrupted)
+        instant = self._instant
+        if not self._sweep or (instant is not None and instant.refines_first):
+            learns = instant is not None and instant.refine(self.interrupted)
             if not learns and not self._trainer.has_say:
                 return []  # all has been told
             self.restart(vote=learns)

@@ -6,13 +6,14 @@ not to the rest?* So its input has the same channels for every image and every c
     0  the image turned: channels projected so that stroked pixels of the class are at 1 and
        those of the rest at −1 (linear discriminant)
     1  the mean of the channels, with the sign that agrees with the turned image
-    2  log-odds of the class by the mixture of the classifiers, scaled
-    3–5  log-odds by each of them: discriminant, forest, regression
-    6  nearness of a stroke of the class, exp(−distance / `REACH`)
-    7  nearness of a stroke of the rest
-    8  edge strength, relative to the strong edges of the image
+    2  log-odds of the class by all voters together, scaled
+    3–5  log-odds by each classifier: discriminant, forest, regression
+    6  in volumes: log-odds by the random walker
+    −3  nearness of a stroke of the class, exp(−distance / `REACH`)
+    −2  nearness of a stroke of the rest
+    −1  edge strength, relative to the strong edges of the image
 
-Asked about the rest instead of the class, channels 0–5 change sign and 6 and 7 their places.
+Asked about the rest instead of the class, those before −3 change sign, −3 and −2 their places.
 """
 
 from __future__ import annotations
@@ -27,9 +28,14 @@ from napari_msseg.boundaries import edges_within
 from napari_msseg.scribbles import IGNORED_CLASS
 from napari_msseg.tiling import Region, grown, inside
 
-CHANNELS = 9
-ODDS = slice(2, 6)
+CHANNELS = {2: 9, 3: 10}
+"""By spatial dimensions."""
+ODDS = slice(2, -3)
 """Where the log-odds are."""
+CORRECTS = {2: False, 3: True}
+"""Whether a guide says what is to be added to the log-odds of all voters together, instead of
+answering anew. Learned in a few thousand steps, a correction is better; the weights for images are
+from before."""
 REACH = 10.0
 """Distance in pixels over which the nearness of a stroke falls to 1/e."""
 MARGIN = 4 * round(REACH)
@@ -59,6 +65,8 @@ class Guidance:
         Classes, `IGNORED_CLASS` where nothing is painted.
     edge_scale : float, optional
         As of another guidance of the same image.
+    sizes : tuple of float, optional
+        Of a pixel along each axis, the smallest 1: what `REACH` is measured in. Default: all 1.
     """
 
     def __init__(
@@ -66,8 +74,10 @@ class Guidance:
         image: Floats,
         strokes: npt.NDArray[np.integer],
         edge_scale: float | None = None,
+        sizes: tuple[float, ...] | None = None,
     ) -> None:
         self._image = image
+        self._sizes = sizes
         self._strokes = strokes
         painted = np.flatnonzero(strokes != IGNORED_CLASS)
         self._stroked_classes = strokes.ravel()[painted]
@@ -83,13 +93,13 @@ class Guidance:
         Parameters
         ----------
         region : tuple of slice
-        votes : ndarray of float, shape (4, *region)
-            Probability of the class: by the mixture, by each classifier.
+        votes : ndarray of float, shape (V, *region)
+            Probability of the class: by all together, by each voter.
         class_ : int
 
         Returns
         -------
-        ndarray of float32, shape (`CHANNELS`, *region)
+        ndarray of float32, shape (V + 5, *region)
         """
         turned, mean = self._turned(region, class_)
         seen = grown(region, self._strokes.shape, MARGIN)
@@ -100,8 +110,8 @@ class Guidance:
                 turned,
                 mean,
                 *_odds(votes),
-                _nearness(own, here),
-                _nearness(rest, here),
+                _nearness(own, here, self._sizes),
+                _nearness(rest, here, self._sizes),
                 np.minimum(edges_within(self._image, region) / self.edge_scale, EDGE_LIMIT),
             ]
         ).astype(np.float32)
@@ -141,19 +151,22 @@ def strong_edge(image: Floats) -> float:
     return max(float(np.percentile(edges[::step], EDGE_PERCENTILE)), 1e-3)
 
 
-def _nearness(stroke: npt.NDArray[np.bool_], here: Region) -> Floats:
+def _nearness(
+    stroke: npt.NDArray[np.bool_], here: Region, sizes: tuple[float, ...] | None
+) -> Floats:
     """Return how near pixels are to a stroke (a mask that reaches `MARGIN` beyond them)."""
     if not stroke.any():
         return np.zeros([s.stop - s.start for s in here], np.float32)
-    distance = ndimage.distance_transform_edt(~stroke)[here]
+    distance = ndimage.distance_transform_edt(~stroke, sizes)[here]
     near: Floats = np.where(distance > MARGIN, 0, np.exp(-distance / REACH)).astype(np.float32)
     return near
 
 
 def swapped(inputs: Floats) -> Floats:
     """Return the inputs for the rest instead of the class."""
-    turned: Floats = inputs[[0, 1, 2, 3, 4, 5, 7, 6, 8]]
-    turned[:6] *= -1
+    turned: Floats = inputs.copy()
+    turned[:-3] *= -1
+    turned[[-3, -2]] = inputs[[-2, -3]]
     return turned
 
 

@@ -12,6 +12,7 @@ from importlib.resources import as_file, files
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import logit
 
 from napari_msseg.checkpoint import Checkpoint
 from napari_msseg.devices import memory_format
@@ -22,6 +23,8 @@ from napari_msseg.tiling import Region, Tile
 
 FILES = {2: "guide2d.safetensors"}
 """Shipped weights by spatial dimensions; there are none for volumes yet."""
+
+EPSILON = np.float32(1e-6)
 
 Floats = npt.NDArray[np.float32]
 
@@ -43,17 +46,18 @@ class Guide:
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         config = checkpoint.config
-        if (config.in_channels, config.n_classes) != (CHANNELS, 2):
+        channels = CHANNELS[config.ndim]
+        if (config.in_channels, config.n_classes) != (channels, 2):
             raise InputError(
                 f"this is no guided network: it takes {config.in_channels} channels and knows "
-                f"{config.n_classes} classes, not {CHANNELS} and 2"
+                f"{config.n_classes} classes, not {channels} and 2"
             )
         self._device = device
         self._network = checkpoint.build().to(device).eval()
         self._network.to(memory_format=memory_format(config.ndim))  # type: ignore[call-overload]
 
     def probabilities(self, guidance: Guidance, region: Region, votes: Floats) -> Floats:
-        """Return class probabilities over a part of an image.
+        """Return class probabilities over a part of an image; of a network that answers anew.
 
         Parameters
         ----------
@@ -69,12 +73,30 @@ class Guide:
         """
         out = np.zeros(votes.shape[1:], np.float32)
         present = guidance.classes
-        asked = present[1:] if len(present) == 2 else present  # one is what the other is not
-        for k in asked:
+        for k in _asked(present):
             out[k] = self._ask(guidance.inputs(region, votes[:, k], k))
         if len(present) == 2:
             out[present[0]] = 1 - out[present[1]]
         out /= np.maximum(out.sum(axis=0), np.finfo(np.float32).tiny)
+        return out
+
+    def corrections(self, guidance: Guidance, region: Region, votes: Floats) -> Floats:
+        """Return what is to be added to log-probabilities; of a network that `CORRECTS`.
+
+        Parameters
+        ----------
+        guidance, region, votes
+            As of `probabilities`.
+
+        Returns
+        -------
+        ndarray of float32, shape (K, *region)
+            0 for classes that were not asked about.
+        """
+        out = np.zeros(votes.shape[1:], np.float32)
+        for k in _asked(guidance.classes):
+            said = self._ask(guidance.inputs(region, votes[:, k], k))
+            out[k] = logit(np.clip(said, EPSILON, 1 - EPSILON))
         return out
 
     def _ask(self, inputs: Floats) -> Floats:
@@ -87,6 +109,11 @@ class Guide:
             predict_tile(self._network, padded, tile, self._device)[1].cpu().numpy()
         )
         return probability
+
+
+def _asked(present: list[int]) -> list[int]:
+    """Return the classes that are asked about: of two, one is what the other is not."""
+    return present[1:] if len(present) == 2 else present
 
 
 @lru_cache(maxsize=2)

@@ -3,8 +3,8 @@
 Three cheap pixel classifiers learn from the strokes; the edges of the image decide how much each
 counts (`mixture`), and whether a network that has seen other images (`guide`) knows better.
 Then the classifiers learn from that answer in turn: far more pixels, from all over the image,
-with boundaries on its edges. In volumes a random walker sees how far the strokes are, instead,
-and which edges lie between (`random_walker`). The answer is the first member of the ensemble that
+with boundaries on its edges. Volumes are seen whole instead, by a random walker and by a guide of
+their own (`overview`). The answer is the first member of the ensemble that
 gives pseudo-labels and that the user sees, and votes again whenever the strokes change. What each
 part bought is in docs/experiments.md.
 """
@@ -23,9 +23,9 @@ from napari_msseg.companions import NO_LESSONS, Lessons
 from napari_msseg.guide import Guide
 from napari_msseg.guided import GuidedAnswers
 from napari_msseg.maps import margin
-from napari_msseg.mixture import EdgeAgreement, Mixture, choose_mixture
+from napari_msseg.mixture import EdgeAgreement, choose_mixture
+from napari_msseg.overview import Ground, Overview, classifier_mixture
 from napari_msseg.pixel_classifiers import Features, PixelClassifiers
-from napari_msseg.random_walker import RandomWalk, Terrain
 from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
 from napari_msseg.tiling import Region, inside
 
@@ -42,13 +42,6 @@ ROUNDS = {2: 3, 3: 0}
 MANY_CLASSES = 6
 """With more, the guide is not asked, class after class, nor are classes favoured one by one: an
 answer would take many seconds."""
-VOLUME_WEIGHTS = (0.5, 0.5, 0.0)
-"""Of discriminant, forest and regression in volumes. What somebody segments in an MR volume is
-rarely what has the strongest edges there: chosen by edges, answers were worse."""
-APPEARANCE = 0.7
-"""How much the log-odds of the classifiers count beside those of the random walker, …"""
-LEAST_PROBABILITIES = 0.01, 0.001
-"""… with those of either cut off here."""
 CERTAINTY = (0.65,)
 """As of `boundaries.decide`, for the answer that is learned from."""
 
@@ -76,19 +69,6 @@ def _together(
 
 def _never() -> bool:
     return False
-
-
-def _fused(mixed: Floats, walked: Floats) -> Floats:
-    """Return what appearance and place say together: where neither is sure, the other decides."""
-    looks, place = (
-        np.log(np.clip(p, least, 1 - least))
-        for p, least in zip((mixed, walked), LEAST_PROBABILITIES, strict=True)
-    )
-    scores = APPEARANCE * looks + place
-    fused: Floats = np.exp(scores - scores.max(axis=0))
-    fused *= mixed > 0  # a class that nobody has a stroke of
-    fused /= fused.sum(axis=0)
-    return fused
 
 
 class InstantClassifier:
@@ -147,6 +127,7 @@ class InstantClassifier:
         self._memory = AnswerMemory(REMEMBERED)
         self._rounds = 0
         self._guided: GuidedAnswers | None = None
+        self._overview: Overview | None = None
         # it has learned to be guided by strokes on the image that it looks at
         if guide is not None and by_edges and self._few_classes and scribbles.is_trainable:
             same = before is not None and before._n_classes == n_classes
@@ -160,14 +141,10 @@ class InstantClassifier:
             lessons,
         )
         self._fits = {0: self._fit(*self._stroked)}
-        self._terrain: Terrain | None = None
-        self._walk: RandomWalk | None = None
         if not by_edges:
-            # it arrives at strokes of this image alone
-            if present == own and self._few_classes:
-                self._set_out(spacing, before)
-            self.mixture = Mixture(np.array(VOLUME_WEIGHTS), np.zeros(n_classes))
-            self._first_mixture = self.mixture
+            self.mixture = self._first_mixture = classifier_mixture(n_classes)
+            if present == own and self._few_classes:  # strokes of this image alone say where
+                self._overview = self._see_whole(spacing, guide, before)
             return
         same_image = before is not None and before._blocks is self._blocks
         known = before._sample if before is not None and same_image else ()
@@ -179,6 +156,11 @@ class InstantClassifier:
             [likeliest(before.predict(block)) for block in self._sample] if before else [],
         )
         self._choose_mixtures()
+
+    @property
+    def refines_first(self) -> bool:
+        """Whether `refine` is worth more than an answer everywhere, which takes long in volumes."""
+        return self._guide_is_behind and self._overview is not None
 
     def refine(self, interrupted: Callable[[], bool] = _never) -> bool:
         """Ask the guide about these strokes, if that has not been done; else learn.
@@ -210,7 +192,10 @@ class InstantClassifier:
             refined._guide_is_behind = False
         else:
             refined._learn()
-        refined._choose_mixtures()
+        if refined._overview is not None:
+            refined._ask_about_whole(refined._overview)
+        else:
+            refined._choose_mixtures()
         for number in self._fits.keys() - refined._fits.keys():
             self._memory.forget(number)
         vars(self).update(vars(refined) | {"_interrupted": _never})
@@ -244,8 +229,8 @@ class InstantClassifier:
         asked = self._unless(interrupted)
         asked._in_haste = in_haste
         mixed = asked.mixture.probabilities(asked.members(region))
-        if asked._walk is not None:
-            return _fused(mixed, asked._walk.probabilities(region))
+        if asked._overview is not None:
+            return asked._overview.probabilities(mixed, region)
         if asked._guided is None:
             return mixed
         if asked._with_guide.weights[1] > 0:
@@ -261,9 +246,13 @@ class InstantClassifier:
         Returns
         -------
         ndarray of float32, shape (4, K, *region)
+            In a volume that is seen whole, on a grid of its voxels, (5, K, *region), the last by
+            the random walker.
         """
         members = self._assemble(region, self._of_block([0]))
         self._go_on()
+        if self._overview is not None:
+            return self._overview.votes(members, region)
         return np.concatenate([self._first_mixture.probabilities(members)[None], members])
 
     def uncertainty(self, features: Features) -> float:
@@ -298,15 +287,38 @@ class InstantClassifier:
         if self._interrupted():
             raise Interrupted
 
-    def _set_out(self, spacing: tuple[float, ...] | None, before: InstantClassifier | None) -> None:
-        """Walk through the volume, from where the walk before these strokes arrived."""
-        if before is not None and before._blocks is self._blocks:
-            self._terrain, walk = before._terrain, before._walk
+    # -------------------------------------------------------------- volumes seen whole
+
+    def _see_whole(
+        self,
+        spacing: tuple[float, ...] | None,
+        guide: Guide | None,
+        before: InstantClassifier | None,
+    ) -> Overview:
+        """Return what the strokes say; with the guide the first time, if the volume is small."""
+        old = before._overview if before is not None and before._blocks is self._blocks else None
+        ground = Ground(self._image, spacing) if old is None else old.ground
+        overview = Overview(ground, self._strokes, self._n_classes, guide, old)
+        if guide is not None:
+            if overview.has_correction or ground.is_coarse:
+                self._guide_is_behind = True
+            else:
+                self._ask_about_whole(overview)
+        return overview
+
+    def _ask_about_whole(self, overview: Overview) -> None:
+        """Let the guide correct an overview: half a second, or a second."""
+        ground = overview.ground
+        if ground.is_coarse:
+            known = np.nonzero(overview.strokes != IGNORED_CLASS)
+            features = ground.features()
+            fit = self._fit(features[known], overview.strokes[known])
+            self._go_on()
+            members = fit.probabilities(features, self._n_classes)
         else:
-            walk = None
-        if self._terrain is None:
-            self._terrain = Terrain(self._image, spacing)
-        self._walk = RandomWalk(self._terrain, self._strokes, self._n_classes, walk)
+            members = self._assemble(ground.whole, self._of_block([0]))
+        self._go_on()
+        overview.ask_guide(members)
 
     # ------------------------------------------------------------------- learning
 

@@ -54,9 +54,14 @@ class Terrain:
         self.shape = image.shape[1:]
         spacing = spacing or (1.0,) * len(self.shape)
         self.factors = _coarsening(self.shape, spacing, cells)
-        coarse = _means(image, self.factors)
+        fine = set(self.factors) == {1}
+        self.image = image if fine else _means(image, self.factors)
+        """As it is seen on the grid, float32, shape (C, *grid)."""
+        coarse = self.image
         self.grid: tuple[int, ...] = coarse.shape[1:]
         sizes = np.array(spacing) * self.factors
+        self.sizes: tuple[float, ...] = tuple((sizes / sizes.min()).tolist())
+        """Of a cell along each axis, the smallest 1."""
         steps = [np.diff(coarse, axis=axis + 1) for axis in range(len(self.grid))]
         threshold = EDGE * _typical(steps)
         self.conductances: list[Floats] = []
@@ -65,6 +70,35 @@ class Terrain:
             # heavier tails than an exponential: no voxel is cut off, whatever its noise
             conductance = np.square(min(sizes) / size / (1 + across))
             self.conductances.append(conductance.astype(np.float32))
+
+    def coarse(self, strokes: Classes) -> Classes:
+        """Return strokes ([Z,] Y, X) on the grid: of each cell the class that most of it has."""
+        if self.image.shape[1:] == self.shape:
+            return strokes
+        painted = np.unique(strokes[strokes != IGNORED_CLASS])
+        shares, known = _shares(strokes, painted.tolist(), self)
+        found = np.full(self.grid, IGNORED_CLASS, strokes.dtype)
+        found[known] = painted[shares.argmax(axis=0)][known]
+        for class_, share in zip(painted, shares, strict=True):
+            if not (found == class_).any():  # a class that is drowned by others has a say
+                found[share > 0] = class_
+        return found
+
+    def within(self, fields: Floats, region: Region) -> Floats:
+        """Return fields (N, *grid) over a part of the image (N, *region), as smooth as the grid."""
+        if self.image.shape[1:] == self.shape:
+            return fields[(slice(None), *region)]
+        out = np.empty((len(fields), *(s.stop - s.start for s in region)), np.float32)
+        for field, there in zip(fields, out, strict=True):
+            ndimage.affine_transform(
+                field,
+                1 / np.array(self.factors),
+                [(s.start + 0.5) / f - 0.5 for s, f in zip(region, self.factors, strict=True)],
+                output=there,
+                order=1,
+                mode="nearest",
+            )
+        return out
 
 
 class RandomWalk:
@@ -100,22 +134,16 @@ class RandomWalk:
         rest = np.clip(1 - found.sum(axis=0), 0, None)
         self._found: Floats = np.concatenate([rest[None], found])
 
+    def on_grid(self) -> Floats:
+        """Return the probabilities (K, *grid) of every cell."""
+        out = np.zeros((self._n_classes, *self._terrain.grid), np.float32)
+        out[self._painted] = self._found / self._found.sum(axis=0)
+        return out
+
     def probabilities(self, region: Region) -> Floats:
         """Return the probabilities (K, *region) of a part of the image, as smooth as the grid."""
         out = np.zeros((self._n_classes, *(s.stop - s.start for s in region)), np.float32)
-        factors = self._terrain.factors
-        for class_, field in zip(self._painted, self._found, strict=True):
-            if set(factors) == {1}:
-                out[class_] = field[region]
-                continue
-            ndimage.affine_transform(
-                field,
-                1 / np.array(factors),
-                [(s.start + 0.5) / f - 0.5 for s, f in zip(region, factors, strict=True)],
-                output=out[class_],
-                order=1,
-                mode="nearest",
-            )
+        out[self._painted] = self._terrain.within(self._found, region)
         out /= out.sum(axis=0)
         return out
 

@@ -128,10 +128,10 @@ class Session:
         self._elsewhere = {int(k) for one in companions for k in np.unique(one.scribbles.classes)}
         self._lessons = NO_LESSONS
         self._ranking = Ranking(self._companions, image, self.config.seed)
+        self._guide = guide
         self._check_fit(model)
         self._model = model or self._model_config()
         self._extra_loss = extra_loss
-        self._guide = guide
         self._maps = ShowMaps(session=number)
         self._forgotten: tuple[int, ...] = ()
         self._is_answering = True
@@ -151,6 +151,8 @@ class Session:
             )
         if self.config.model.ndim != self.image.spatial_ndim:
             raise InputError(f"the configuration is not for {self.image.spatial_ndim}D images")
+        if self._guide is not None and self._guide.config.ndim != self.image.spatial_ndim:
+            raise InputError(f"the guide is not for {self.image.spatial_ndim}D images")
         check_companions(self.image, self._companions)
         self._require_trainable()
         expected = self._model_config()

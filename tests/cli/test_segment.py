@@ -21,10 +21,12 @@ from rich.progress import Progress
 from typer.testing import CliRunner, Result
 
 import napari_msseg.segmentation
+from napari_msseg.checkpoint import Checkpoint
 from napari_msseg.cli.main import app
 from napari_msseg.cli.progress import BarDisplay, Budget, Watch
 from napari_msseg.config import default_config
 from napari_msseg.events import Notice, PredictionReady, SessionState, StateChanged, StepDone
+from napari_msseg.guide import shipped_guide
 
 HEAVY = ("torch", "numpy", "napari", "qtpy", "rich", "skimage")
 STAMP = {"session": 0, "generation": 0}
@@ -132,7 +134,12 @@ def test_from_scratch_nobody_who_has_seen_other_images_is_asked(
     inputs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr("napari_msseg.session.shipped_guide", asked.append)
+
+    def shipped(ndim: int) -> Checkpoint | None:
+        asked.append(ndim)
+        return shipped_guide(ndim)
+
+    monkeypatch.setattr("napari_msseg.session.shipped_guide", shipped)
     report = inputs[0].parent / "report.json"
     assert segment(inputs, "--from-scratch", "--json", report).exit_code == 0
     assert not asked

@@ -72,14 +72,19 @@ def _training(record: dict[str, Any]) -> str:
 
 
 def _first_answer(record: dict[str, Any]) -> str:
-    if _kind(record) == "volume":
-        return "A random forest and a linear discriminant on Gaussian features gave a first answer."
     cheap = "A random forest, a linear discriminant and a logistic regression on Gaussian features"
+    weighted = "weighted by the edges of the image, "
+    if _kind(record) == "volume":
+        cheap = (
+            "A random forest and a linear discriminant on Gaussian features, a random walker that "
+            "starts from the strokes"
+        )
+        weighted = ""
     if record["guide"] is None:
-        return f"{cheap}, weighted by the edges of the image, gave a first answer."
+        return f"{cheap}, {weighted or 'together '}gave a first answer."
     return (
         f"{cheap}, and a network that ships with napari-msseg and was trained on other images, "
-        "weighted by the edges of the image, gave a first answer."
+        f"{weighted}gave a first answer."
     )
 
 

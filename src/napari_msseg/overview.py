@@ -1,0 +1,183 @@
+"""A volume seen whole, on a grid that is coarse enough for it.
+
+What belongs to an organ, somebody sees who looks at all of it: strokes on three slices say little
+about the others voxel by voxel. A random walker goes from stroke to stroke (`random_walker`), and
+a network that has seen many volumes with strokes (`guide`) says where it and the classifiers are
+wrong. What they say is carried over to the full resolution, at which the classifiers see the
+surroundings of every voxel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_msseg.guidance import LEAST_PROBABILITY, Guidance, strong_edge
+from napari_msseg.guide import Guide
+from napari_msseg.mixture import Mixture
+from napari_msseg.pixel_classifiers import Features, features_of
+from napari_msseg.random_walker import CELLS, RandomWalk, Terrain
+from napari_msseg.scribbles import IGNORED_CLASS
+from napari_msseg.tiling import Region, tiles
+
+APPEARANCE = 0.7
+"""How much the log-odds of the classifiers count beside those of the random walker, …"""
+LEAST_PROBABILITIES = 0.01, 0.001
+"""… with those of either cut off here."""
+GUIDED = 1.0
+"""How much of what the guide would change is changed."""
+CLASSIFIER_WEIGHTS = (0.5, 0.5, 0.0)
+"""Of discriminant, forest and regression in volumes. What somebody segments in an MR volume is
+rarely what has the strongest edges there: chosen by edges, answers were worse."""
+
+Floats = npt.NDArray[np.float32]
+Classes = npt.NDArray[np.integer]
+
+
+class Ground:
+    """What an overview of a volume knows before there are strokes.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (C, Z, Y, X)
+        Normalised.
+    spacing : tuple of float, optional
+        Size of a voxel along each axis. Default: 1.
+    """
+
+    def __init__(self, image: Floats, spacing: tuple[float, ...] | None) -> None:
+        self.terrain = Terrain(image, spacing, CELLS)
+        self.whole: Region = tuple(slice(0, n) for n in self.terrain.grid)
+        self.edge_scale = strong_edge(self.terrain.image)
+        self._features: Features | None = None
+
+    @property
+    def is_coarse(self) -> bool:
+        """Whether a cell of the grid is more than a voxel."""
+        return self.terrain.grid != self.terrain.shape
+
+    def features(self) -> Features:
+        """Return the features of all cells."""
+        if self._features is None:
+            (tile,) = tiles(self.terrain.grid, self.terrain.grid, 0, 1)
+            self._features = features_of(self.terrain.image, tile)
+        return self._features
+
+
+class Overview:
+    """What strokes on a few slices say of the whole volume.
+
+    Parameters
+    ----------
+    ground : Ground
+    strokes : ndarray of int, shape (Z, Y, X)
+        Painted classes, `IGNORED_CLASS` elsewhere; at least two of them.
+    n_classes : int
+        K; a class without a stroke gets probability 0.
+    guide : Guide, optional
+    before : Overview, optional
+        Over the same ground, of the strokes before these.
+    """
+
+    def __init__(
+        self,
+        ground: Ground,
+        strokes: Classes,
+        n_classes: int,
+        guide: Guide | None = None,
+        before: Overview | None = None,
+    ) -> None:
+        self.ground = ground
+        self._n_classes = n_classes
+        self._guide = guide
+        terrain = ground.terrain
+        self.strokes = terrain.coarse(strokes)
+        """On the grid."""
+        old = None if before is None else before._walk
+        self._walk: RandomWalk = RandomWalk(terrain, strokes, n_classes, old)
+        self._painted = np.unique(self.strokes[self.strokes != IGNORED_CLASS]).tolist()
+        self._correction: Floats | None = None
+        if before is not None and before._asked == self._asked:
+            self._correction = before._correction
+
+    @property
+    def _asked(self) -> tuple[int, list[int]]:
+        """What a guide was asked about."""
+        return self._n_classes, self._painted
+
+    @property
+    def has_correction(self) -> bool:
+        """Whether the guide has been asked, be it about the strokes before."""
+        return self._correction is not None
+
+    def ask_guide(self, looks: Floats) -> None:
+        """Let the guide say what is wrong, if there is one.
+
+        Parameters
+        ----------
+        looks : ndarray of float32, shape (3, K, *grid)
+            What the classifiers say of every cell.
+        """
+        if self._guide is None:
+            return
+        votes = self.votes(looks, self.ground.whole)
+        terrain = self.ground.terrain
+        guidance = Guidance(terrain.image, self.strokes, self.ground.edge_scale, terrain.sizes)
+        self._correction = GUIDED * self._guide.corrections(guidance, self.ground.whole, votes)
+
+    def votes(self, looks: Floats, part: Region) -> Floats:
+        """Return what classifiers (3, K, *part) and walker say together, then each: (5, K, *part).
+
+        `part` is one of the grid.
+        """
+        walked = self._walk.on_grid()[(slice(None), *part)]
+        mixed = classifier_mixture(self._n_classes).probabilities(looks)
+        together = fused(mixed, walked)
+        return np.concatenate([together[None], looks, walked[None]])
+
+    def probabilities(self, looks: Floats, region: Region) -> Floats:
+        """Return class probabilities of a part of the volume.
+
+        Parameters
+        ----------
+        looks : ndarray of float32, shape (K, *region)
+            Probabilities by the classifiers together.
+        region : tuple of slice
+        """
+        found = fused(looks, self._walk.probabilities(region))
+        if self._correction is None:
+            return found
+        correction = self.ground.terrain.within(self._correction, region)
+        # as the guide has learned it: what it sees is cut off as well
+        return _normalised(_log(found, LEAST_PROBABILITY) + correction, looks > 0)
+
+
+def classifier_mixture(n_classes: int) -> Mixture:
+    """Return how much each classifier counts in a volume."""
+    return Mixture(np.array(CLASSIFIER_WEIGHTS), np.zeros(n_classes))
+
+
+def fused(looks: Floats, walked: Floats) -> Floats:
+    """Return what appearance and place say together: probabilities (K, …), of (K, …) each.
+
+    Where neither is sure, the other decides. A class that has no probability by its looks, since
+    nobody has a stroke of it, keeps none.
+    """
+    appearance, place = (
+        _log(p, least) for p, least in zip((looks, walked), LEAST_PROBABILITIES, strict=True)
+    )
+    return _normalised(APPEARANCE * appearance + place, looks > 0)
+
+
+def _normalised(scores: Floats, known: npt.NDArray[np.bool_]) -> Floats:
+    """Return the probabilities (K, …) with these logarithms; 0 for what is not known."""
+    p = np.exp(scores - scores.max(axis=0))
+    p *= known
+    p /= p.sum(axis=0)
+    normalised: Floats = p
+    return normalised
+
+
+def _log(probabilities: Floats, least: float) -> Floats:
+    logs: Floats = np.log(np.clip(probabilities, least, 1 - least))
+    return logs
