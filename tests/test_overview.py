@@ -6,7 +6,7 @@ import pytest
 from napari_msseg.guidance import CHANNELS, Guidance
 from napari_msseg.instant import InstantClassifier, Interrupted
 from napari_msseg.metrics import iou
-from napari_msseg.overview import Ground, Overview, fused
+from napari_msseg.overview import GUIDED, Ground, Overview, fused
 from napari_msseg.preprocessing import normalise
 from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
 
@@ -27,7 +27,8 @@ class SaysWhat:
         assert votes.min() >= 0
         assert votes.max() <= 1
         self.asked.append(guidance)
-        return np.log(self.answer) - np.log(np.clip(votes[0], 0.01, 0.99))
+        wanted = np.log(self.answer) - np.log(np.clip(votes[0], 0.01, 0.99))
+        return wanted / GUIDED
 
 
 def half_and_half(shape: tuple[int, ...]) -> np.ndarray:

@@ -10,6 +10,7 @@ import torch
 
 from napari_msseg.errors import InputError
 from napari_msseg.guidance import CHANNELS
+from napari_msseg.scribbles import IGNORED_CLASS
 from training import guide, synthetic, tasks, volumes
 
 SMALL = (96, 96)
@@ -190,3 +191,24 @@ def test_a_guide_of_volumes_learns_in_the_same_way(tmp_path, monkeypatch):
         assert (mask[crop[-2] == 1] != 1).all()
     made = guide.train(bank, 1.0, 0, torch.device("cpu"), tell=lambda words: None)
     assert made.config == guide.network_config(3)
+
+
+def test_dice_counts_the_rarer_class_of_every_crop_alike():
+    wanted = torch.zeros((3, 8, 8, 8), dtype=torch.int64)
+    wanted[0, :2, :2, :2] = 1  # eight voxels
+    wanted[1, 1:] = 1  # here the rest is rarer
+    wanted[2, :4] = 1
+    wanted[2, 4:] = IGNORED_CLASS
+    wanted[2, 0] = 0
+
+    def logits_of(classes: torch.Tensor) -> torch.Tensor:
+        odds = torch.where(classes == 1, 20.0, -20.0)
+        return torch.stack([-odds, odds], dim=1)
+
+    assert guide.dice_of_rarer(logits_of(wanted), wanted) < 1e-6
+    wrong = wanted.clone()
+    wrong[0, :2, :2, :2] = 0  # the eight voxels are missed
+    assert guide.dice_of_rarer(logits_of(wrong), wanted) == pytest.approx((1 - 1 / 9) / 3, abs=1e-4)
+    anywhere = wanted.clone()
+    anywhere[2, 4:] = 1  # what has no truth does not count
+    assert guide.dice_of_rarer(logits_of(anywhere), wanted) < 1e-6

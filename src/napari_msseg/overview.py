@@ -24,7 +24,7 @@ APPEARANCE = 0.7
 """How much the log-odds of the classifiers count beside those of the random walker, …"""
 LEAST_PROBABILITIES = 0.01, 0.001
 """… with those of either cut off here."""
-GUIDED = 1.0
+GUIDED = 0.5
 """How much of what the guide would change is changed."""
 CLASSIFIER_WEIGHTS = (0.5, 0.5, 0.0)
 """Of discriminant, forest and regression in volumes. What somebody segments in an MR volume is
