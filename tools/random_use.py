@@ -46,8 +46,13 @@ MOST_LAYERS = 12
 could not be flat."""
 MESSAGES = 3
 """Of napari, that are left on the screen."""
+RESTS = 8
+"""Times that everything is closed, spread over the run, and memory is read: with layers there it
+says how many there are."""
+REST = 5.0
+"""Seconds of rest before: garbage is collected when a hand has rested for one."""
 FLAT = 0.05
-"""Memory may grow by as much from the second quarter of the time to the last, …"""
+"""Memory at rest may grow by as much from a quarter of the time to its end, …"""
 LONG_ENOUGH = 10.0
 """… which is looked at from so many minutes on."""
 COLOURS = "#c02040", "#2060c0", "#40a040"
@@ -64,6 +69,8 @@ class Findings:
     actions: Counter[str] = field(default_factory=Counter)
     memory: list[tuple[float, float, float, float]] = field(default_factory=list)
     """Seconds, MB of this process, MB of the worker, MB of the pixels in all layers."""
+    at_rest: list[tuple[float, float]] = field(default_factory=list)
+    """Seconds, MB of this process with nothing open."""
     left: list[str] = field(default_factory=list)
 
     def listen(self) -> None:
@@ -95,7 +102,14 @@ class Findings:
             self.warnings[str(notification.message)] += 1
 
     def growth(self) -> float:
-        """Return by how much this process grew from the second quarter to the last."""
+        """Return by how much this process grew at rest, from a quarter of the time to its end."""
+        quarter = len(self.at_rest) // 4
+        if not quarter:
+            return 0.0
+        return self.at_rest[-1][1] / self.at_rest[quarter - 1][1] - 1
+
+    def growth_at_work(self) -> float:
+        """Return by how much it grew from the second quarter to the last, whatever was open."""
         quarter = len(self.memory) // 4
         if not quarter:
             return 0.0
@@ -191,6 +205,18 @@ class User:
         print(
             "{:6.0f} s  window {:.0f} MB, worker {:.0f}, layers {:.0f}".format(*reading), flush=True
         )
+
+    def rest(self, seconds: float) -> None:
+        """Close everything, rest, write down the memory, and open images again."""
+        import psutil
+
+        self.viewer.layers.clear()
+        close_read_messages(0)
+        wait(REST)
+        self.findings.at_rest.append((seconds, mb(psutil.Process())))
+        print("{:6.0f} s  with nothing open {:.0f} MB".format(*self.findings.at_rest[-1]))
+        for _ in range(MOST_IMAGES):
+            self.add_image()
 
     # ------------------------------------------------------------------------ actions
 
@@ -426,7 +452,7 @@ IMAGES: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def close_read_messages() -> None:
+def close_read_messages(left: int = MESSAGES) -> None:
     """Close napari's messages but the last few.
 
     It closes them itself after some seconds, unless its window is not the active one: then they
@@ -434,7 +460,8 @@ def close_read_messages() -> None:
     """
     from napari._qt.dialogs.qt_notification import NapariQtNotification
 
-    for message in NapariQtNotification._instances[:-MESSAGES]:
+    messages = NapariQtNotification._instances
+    for message in messages[: max(0, len(messages) - left)]:
         message.close()
 
 
@@ -501,12 +528,16 @@ def use(minutes: float, seed: int, folder: Path) -> Findings:
     user = User(viewer, rng, findings)
     wait(2.0)
     due = begun = time.monotonic()
+    part = 60 * minutes / RESTS
     while (now := time.monotonic()) < begun + 60 * minutes:
         if now >= due:
             due += READ_EVERY
             user.read_memory(now - begun)
+        if now >= begun + part * (len(findings.at_rest) + 1):
+            user.rest(now - begun)
         user.act()
     user.read_memory(60 * minutes)
+    user.rest(60 * minutes)
     gone = remains_of(user.dock)
     del user
     viewer.close()
@@ -532,7 +563,8 @@ def summary(findings: Findings, minutes: float) -> list[str]:
         print(f"    not by us, {n} times: {text}")
     for name, i in (("window", 1), ("worker", 2), ("pixels in layers", 3)):
         print(f"{name}: {start[i]:.0f} MB at first, {middle[i]:.0f} half-way, {end[i]:.0f} at last")
-    print(f"growth of the window from the second quarter to the last: {growth:.1%}")
+    print(f"growth from the second quarter to the last: {findings.growth_at_work():.1%}")
+    print(f"growth with nothing open, from a quarter of the time to its end: {growth:.1%}")
     print("\n".join(reasons) or "nothing was found")
     return reasons
 
@@ -548,7 +580,9 @@ def keep(path: Path, findings: Findings, reasons: list[str], options: argparse.N
         "warnings": dict(findings.warnings),
         "elsewhere": dict(findings.elsewhere),
         "memory_mb": [[round(x, 1) for x in one] for one in findings.memory],
+        "at_rest_mb": [[round(x, 1) for x in one] for one in findings.at_rest],
         "growth": findings.growth(),
+        "growth_at_work": findings.growth_at_work(),
         "machine": machine(),
         "command": shlex.join(["python", "-m", "tools.random_use", *sys.argv[1:]]),
     }
