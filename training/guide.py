@@ -21,7 +21,7 @@ from napari_msseg.errors import InputError
 from napari_msseg.guidance import CHANNELS, CORRECTS, ODDS, ODDS_SCALE, swapped
 from napari_msseg.model import MSNet
 from napari_msseg.scribbles import IGNORED_CLASS
-from training.tasks import NO_TRUTH, ndim_of
+from training.tasks import KINDS, NO_TRUTH, ndim_of
 
 Rng = np.random.Generator
 
@@ -39,8 +39,6 @@ MUTED = 0.15
 BRIGHTNESS, CONTRAST = 0.15, 0.15
 SYNTHETIC_SHARE = 0.6
 """Share of the draws that are synthetic; the real kinds have the rest alike."""
-
-
 WIDTHS = {2: (16, 24, 32, 48, 64), 3: (8, 16, 24, 32)}
 """Channels of the grids, by spatial dimensions."""
 
@@ -74,7 +72,7 @@ class Bank:
 
     def __init__(self, folder: Path, kinds: Sequence[str]) -> None:
         self.ndim = ndim_of(kinds[0])
-        real = [kind for kind in kinds if kind not in ("synthetic", "volumes")]
+        real = [kind for kind in kinds if kind != KINDS[self.ndim][0]]
         share = (1 - SYNTHETIC_SHARE) / len(real) if real else 0.0
         self._kinds = list(kinds)
         self._shares = [share if kind in real else 1 - share * len(real) for kind in kinds]

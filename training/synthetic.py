@@ -22,8 +22,8 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 Shapes = Sequence[tuple[Callable[[Any, Rng], "Scene"], float]]
 
-MIN_SHARE = {2: 0.01, 3: 0.002}
-"""Shares of the pixels that a class must have; other draws are thrown away."""
+MIN_SHARE, MAX_SHARE = {2: 0.01, 3: 0.002}, {2: 0.97, 3: 0.998}
+"""Shares of the pixels that a class may have, by dimensions; other draws are thrown away."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -338,9 +338,9 @@ def _add_halos(image: Floats, scene: Scene, contrast: float, rng: Rng) -> None:
 def expose(image: Floats, rng: Rng) -> Floats:
     """Light, blur and noise."""
     shape = image.shape[1:]
-    slow = min(60, max(shape) / 4)
+    slow, slower = (min(sigma, max(shape) / 4) for sigma in (50, 60))
     if rng.random() < 0.5:
-        image = image + rng.uniform(0, 0.35) * smooth_noise(shape, slow, rng)
+        image = image + rng.uniform(0, 0.35) * smooth_noise(shape, slower, rng)
     if rng.random() < 0.3:
         image = image * (1 + rng.uniform(0, 0.4) * smooth_noise(shape, slow, rng))
     sigma = rng.choice([0.0, 1.0]) * rng.uniform(0.4, 2.2)
@@ -368,7 +368,7 @@ def draw_from(
         maker = makers[rng.choice(len(makers), p=np.array(weights) / sum(weights))]
         scene = maker(shape, rng)
         shares = np.bincount(scene.classes.ravel(), minlength=2) / scene.classes.size
-        if shares.min() > MIN_SHARE[len(shape)] and shares.max() < 1 - MIN_SHARE[len(shape)]:
+        if shares.min() > MIN_SHARE[len(shape)] and shares.max() < MAX_SHARE[len(shape)]:
             break
     return expose(paint(scene, channels, rng), rng), scene.classes
 
