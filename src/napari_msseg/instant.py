@@ -300,7 +300,7 @@ class InstantClassifier:
         ground = Ground(self._image, spacing) if old is None else old.ground
         overview = Overview(ground, self._strokes, self._n_classes, guide, old)
         if guide is not None:
-            if overview.has_correction or ground.is_coarse:
+            if overview.has_correction or ground.terrain.is_coarse:
                 self._guide_is_behind = True
             else:
                 self._ask_about_whole(overview)
@@ -309,12 +309,11 @@ class InstantClassifier:
     def _ask_about_whole(self, overview: Overview) -> None:
         """Let the guide correct an overview: half a second, or a second."""
         ground = overview.ground
-        if ground.is_coarse:
+        if ground.terrain.is_coarse:
             known = np.nonzero(overview.strokes != IGNORED_CLASS)
-            features = ground.features()
-            fit = self._fit(features[known], overview.strokes[known])
+            fit = self._fit(ground.features[known], overview.strokes[known])
             self._go_on()
-            members = fit.probabilities(features, self._n_classes)
+            members = fit.probabilities(ground.features, self._n_classes)
         else:
             members = self._assemble(ground.whole, self._of_block([0]))
         self._go_on()

@@ -9,6 +9,8 @@ surroundings of every voxel.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import numpy.typing as npt
 
@@ -17,7 +19,6 @@ from napari_msseg.guide import Guide
 from napari_msseg.mixture import Mixture
 from napari_msseg.pixel_classifiers import Features, features_of
 from napari_msseg.random_walker import CELLS, RandomWalk, Terrain
-from napari_msseg.scribbles import IGNORED_CLASS
 from napari_msseg.tiling import Region, tiles
 
 APPEARANCE = 0.7
@@ -48,20 +49,17 @@ class Ground:
     def __init__(self, image: Floats, spacing: tuple[float, ...] | None) -> None:
         self.terrain = Terrain(image, spacing, CELLS)
         self.whole: Region = tuple(slice(0, n) for n in self.terrain.grid)
-        self.edge_scale = strong_edge(self.terrain.image)
-        self._features: Features | None = None
 
-    @property
-    def is_coarse(self) -> bool:
-        """Whether a cell of the grid is more than a voxel."""
-        return self.terrain.grid != self.terrain.shape
+    @cached_property
+    def edge_scale(self) -> float:
+        """As of `guidance.strong_edge`; a guide alone wants to know."""
+        return strong_edge(self.terrain.image)
 
+    @cached_property
     def features(self) -> Features:
-        """Return the features of all cells."""
-        if self._features is None:
-            (tile,) = tiles(self.terrain.grid, self.terrain.grid, 0, 1)
-            self._features = features_of(self.terrain.image, tile)
-        return self._features
+        """Of all cells; a guide alone wants them."""
+        (tile,) = tiles(self.terrain.grid, self.terrain.grid, 0, 1)
+        return features_of(self.terrain.image, tile)
 
 
 class Overview:
@@ -90,20 +88,22 @@ class Overview:
         self.ground = ground
         self._n_classes = n_classes
         self._guide = guide
-        terrain = ground.terrain
-        self.strokes = terrain.coarse(strokes)
-        """On the grid."""
+        self._strokes = strokes
         old = None if before is None else before._walk
-        self._walk: RandomWalk = RandomWalk(terrain, strokes, n_classes, old)
-        self._painted = np.unique(self.strokes[self.strokes != IGNORED_CLASS]).tolist()
+        self._walk: RandomWalk = RandomWalk(ground.terrain, strokes, n_classes, old)
         self._correction: Floats | None = None
         if before is not None and before._asked == self._asked:
             self._correction = before._correction
 
+    @cached_property
+    def strokes(self) -> Classes:
+        """On the grid; a guide alone wants them."""
+        return self.ground.terrain.coarse(self._strokes)
+
     @property
     def _asked(self) -> tuple[int, list[int]]:
         """What a guide was asked about."""
-        return self._n_classes, self._painted
+        return self._n_classes, self._walk.painted
 
     @property
     def has_correction(self) -> bool:

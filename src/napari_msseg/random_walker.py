@@ -54,8 +54,9 @@ class Terrain:
         self.shape = image.shape[1:]
         spacing = spacing or (1.0,) * len(self.shape)
         self.factors = _coarsening(self.shape, spacing, cells)
-        fine = set(self.factors) == {1}
-        self.image = image if fine else _means(image, self.factors)
+        self.is_coarse = set(self.factors) != {1}
+        """Whether a cell of the grid is more than a pixel."""
+        self.image = _means(image, self.factors) if self.is_coarse else image
         """As it is seen on the grid, float32, shape (C, *grid)."""
         coarse = self.image
         self.grid: tuple[int, ...] = coarse.shape[1:]
@@ -73,7 +74,7 @@ class Terrain:
 
     def coarse(self, strokes: Classes) -> Classes:
         """Return strokes ([Z,] Y, X) on the grid: of each cell the class that most of it has."""
-        if self.image.shape[1:] == self.shape:
+        if not self.is_coarse:
             return strokes
         painted = np.unique(strokes[strokes != IGNORED_CLASS])
         shares, known = _shares(strokes, painted.tolist(), self)
@@ -86,7 +87,7 @@ class Terrain:
 
     def within(self, fields: Floats, region: Region) -> Floats:
         """Return fields (N, *grid) over a part of the image (N, *region), as smooth as the grid."""
-        if self.image.shape[1:] == self.shape:
+        if not self.is_coarse:
             return fields[(slice(None), *region)]
         out = np.empty((len(fields), *(s.stop - s.start for s in region)), np.float32)
         for field, there in zip(fields, out, strict=True):
@@ -124,9 +125,10 @@ class RandomWalk:
     ) -> None:
         self._terrain = terrain
         self._n_classes = n_classes
-        self._painted = np.unique(strokes[strokes != IGNORED_CLASS]).tolist()
-        shares, fixed = _shares(strokes, self._painted, terrain)
-        known = before is not None and before._painted == self._painted
+        self.painted: list[int] = np.unique(strokes[strokes != IGNORED_CLASS]).tolist()
+        """Classes that have a stroke."""
+        shares, fixed = _shares(strokes, self.painted, terrain)
+        known = before is not None and before.painted == self.painted
         start = before._found[1:] if before is not None and known else None
         # all but the first class, which has the rest
         found = _solve(terrain.conductances, fixed, shares[1:], start)
@@ -137,13 +139,13 @@ class RandomWalk:
     def on_grid(self) -> Floats:
         """Return the probabilities (K, *grid) of every cell."""
         out = np.zeros((self._n_classes, *self._terrain.grid), np.float32)
-        out[self._painted] = self._found / self._found.sum(axis=0)
+        out[self.painted] = self._found / self._found.sum(axis=0)
         return out
 
     def probabilities(self, region: Region) -> Floats:
         """Return the probabilities (K, *region) of a part of the image, as smooth as the grid."""
         out = np.zeros((self._n_classes, *(s.stop - s.start for s in region)), np.float32)
-        out[self._painted] = self._terrain.within(self._found, region)
+        out[self.painted] = self._terrain.within(self._found, region)
         out /= out.sum(axis=0)
         return out
 
