@@ -214,7 +214,9 @@ class User:
         close_read_messages(0)
         wait(REST)
         self.findings.at_rest.append((seconds, mb(psutil.Process())))
-        print("{:6.0f} s  with nothing open {:.0f} MB".format(*self.findings.at_rest[-1]))
+        print(
+            "{:6.0f} s  with nothing open {:.0f} MB".format(*self.findings.at_rest[-1]), flush=True
+        )
         for _ in range(MOST_IMAGES):
             self.add_image()
 

@@ -20,6 +20,7 @@ from napari_msseg._napari.chores import Chores
 from napari_msseg._napari.class_intents import ClassIntents
 from napari_msseg._napari.coach import Coach
 from napari_msseg._napari.file_dialogs import FileDialogs
+from napari_msseg._napari.gl_context import CanvasContext
 from napari_msseg._napari.guard import StrokeGuard
 from napari_msseg._napari.help import help_row
 from napari_msseg._napari.keeper import Keeper
@@ -114,6 +115,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self.locks.toggle_region,
         )
         self.rest_collector = RestCollector(napari_viewer)
+        self.canvas_context = CanvasContext(napari_viewer, self)
         self._device_in_words = "starting the worker"
         self._counted: Labels | None = None
         self._lay_out()
@@ -133,6 +135,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self.time_machine.close,
             self.navigator.close,
             self.rest_collector.close,
+            self.canvas_context.close,
             session.close,
         )
         weakref.finalize(self, end)
