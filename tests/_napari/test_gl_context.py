@@ -36,7 +36,7 @@ def test_a_layer_is_removed_with_the_canvas_current(qtbot, current):
     panel = QWidget(window)
     dock.setParent(panel)
     window.show()
-    qtbot.waitUntil(lambda: canvas.isValid())
+    qtbot.waitUntil(canvas.isValid)
     assert current(window, dock) is canvas.context()
 
 
