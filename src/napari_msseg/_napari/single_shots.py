@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from qtpy.QtCore import QObject, QTimer
 
@@ -30,4 +31,5 @@ class SingleShots:
     def stop(self) -> None:
         """Stop them all. Idempotent."""
         for timer in self.timers:
-            timer.stop()
+            with suppress(RuntimeError):  # Qt has deleted it: both are garbage, in any order
+                timer.stop()
