@@ -29,6 +29,7 @@ from benchmarks.simulated_user import (
     print_rounds,
     rounds,
 )
+from napari_msseg import appraisal
 from napari_msseg.checkpoint import Checkpoint
 from napari_msseg.config import SessionConfig, default_config, to_mapping
 from napari_msseg.errors import InputError
@@ -70,6 +71,7 @@ OWN_CODE = (
     *(
         *S2L_CODE,
         "answers",
+        "appraisal",
         "blocks",
         "boundaries",
         "checkpoint",
@@ -300,13 +302,14 @@ def start_of(item: Item, options: argparse.Namespace) -> str:
     if options.start == "scratch":
         return "scratch"
     ndim = item.image.spatial_ndim
+    weights = Path(str(files("napari_msseg") / "weights"))
+    paths = [] if ndim == 2 else [weights / appraisal.FILE]
     if options.start in OF_KIND:
-        path = start_of_kind(item, options)
+        paths.append(start_of_kind(item, options))
     elif ndim in FILES:
-        path = Path(str(files("napari_msseg") / "weights" / FILES[ndim]))
-    else:
-        return "no weights"
-    return f"{options.start} {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+        paths.append(weights / FILES[ndim])
+    digests = (hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in paths)
+    return " ".join((options.start, *digests))
 
 
 def start_of_kind(item: Item, options: argparse.Namespace) -> Path:

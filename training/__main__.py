@@ -1,4 +1,4 @@
-"""`python -m training tasks …` draws tasks, `python -m training guide …` learns from them."""
+"""Draw tasks, and learn from them: what ships in `napari_msseg/weights`."""
 
 from __future__ import annotations
 
@@ -56,6 +56,31 @@ def guide(
 
     begin = Checkpoint.load(start) if start else None
     train(Bank(bank, kinds), 60 * minutes, seed, choose_device(device), begin, tell).save(out)
+
+
+@app.command()
+def tables(
+    folder: Annotated[Path, typer.Argument(help="folder to write to")],
+    count: Annotated[int, typer.Option(min=100)] = 3000,
+    seed: int = 0,
+) -> None:
+    """Draw synthetic volumes, and tabulate how good answers over them are."""
+    from training.appraiser import write_tables
+
+    for done in write_tables(folder, count, seed):
+        print(f"volumes: {done}", flush=True)
+
+
+@app.command()
+def appraiser(
+    folder: Annotated[Path, typer.Argument(help="with tables")],
+    out: Annotated[Path, typer.Option("--out", "-o")],
+    seed: int = 0,
+) -> None:
+    """Train what chooses among answers over a volume."""
+    from training.appraiser import learn
+
+    learn(folder, out, seed, lambda words: print(words, flush=True))
 
 
 if __name__ == "__main__":

@@ -50,8 +50,30 @@ class Task:
     truth: npt.NDArray[np.uint8]
 
 
+class Begun(NamedTuple):
+    """An image (C, [Z,] Y, X) with strokes, and what is answered at once."""
+
+    pixels: npt.NDArray[np.float32]
+    scribbles: ScribbleSnapshot
+    instant: InstantClassifier
+
+
 def draw(labelled: Labelled, rng: Rng) -> Task | None:
     """Draw strokes for a labelled image; None where that cannot be."""
+    begun = begin(labelled, rng)
+    if begun is None:
+        return None
+    _, classes, spacing = labelled
+    whole = tuple(slice(0, n) for n in classes.shape)
+    votes = begun.instant.votes(whole)
+    class_ = int(rng.choice(np.unique(begun.scribbles.classes)))
+    guidance = Guidance(begun.pixels, begun.scribbles.dense(), sizes=spacing)
+    inputs = guidance.inputs(whole, votes[:, class_], class_)
+    return Task(inputs.astype(np.float16), (classes == class_).astype(np.uint8))
+
+
+def begin(labelled: Labelled, rng: Rng) -> Begun | None:
+    """Draw strokes, and perhaps further ones where the answer is wrong; None where none fit."""
     image, classes, spacing = labelled
     volume = Volume(np.moveaxis(image, 0, -1), "ZYXC"[-image.ndim :])
     pixels = normalise(volume).data
@@ -74,11 +96,7 @@ def draw(labelled: Labelled, rng: Rng) -> Task | None:
         decided = decide(instant.votes(whole)[0], pixels, CERTAINTY, snapshot.dense())
         strokes = _corrected(decided, classes, strokes, rng, spacing)
         snapshot, instant = answer(strokes, instant if classes.ndim == 3 else None)
-    votes = instant.votes(whole)
-    class_ = int(rng.choice(np.unique(snapshot.classes)))
-    guidance = Guidance(pixels, snapshot.dense(), sizes=spacing)
-    inputs = guidance.inputs(whole, votes[:, class_], class_)
-    return Task(inputs.astype(np.float16), (classes == class_).astype(np.uint8))
+    return Begun(pixels, snapshot, instant)
 
 
 def draw_strokes(classes: Ints, rng: Rng) -> npt.NDArray[np.uint8] | None:

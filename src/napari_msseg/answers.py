@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from napari_msseg.appraisal import Appraiser
 from napari_msseg.boundaries import decide
 from napari_msseg.companions import NO_LESSONS, Lessons
 from napari_msseg.guide import Guide
@@ -62,6 +63,8 @@ class Answers:
         What the instant classifiers learn from other images.
     spacing : tuple of float, optional
         Size of a pixel along each axis. Default: 1.
+    appraiser : Appraiser, optional
+        Chooses what counts how much in a volume.
     """
 
     def __init__(
@@ -76,7 +79,9 @@ class Answers:
         threads: int = 1,
         lessons: Lessons = NO_LESSONS,
         spacing: tuple[float, ...] | None = None,
+        appraiser: Appraiser | None = None,
     ) -> None:
+        self._appraiser = appraiser
         self._spacing = spacing
         self._lessons = lessons
         self._threads = threads
@@ -114,6 +119,7 @@ class Answers:
                 self._instant,
                 self._lessons,
                 self._spacing,
+                self._appraiser,
             )
             self.restart(vote=True)
 
@@ -131,7 +137,7 @@ class Answers:
         """Return what is to be predicted now: as much of the sweep as a turn affords.
 
         Before a further sweep the instant classifiers learn from their own answer, a few times;
-        in volumes they ask the guide before they go on with a sweep.
+        in volumes the answer is studied before the sweep goes on.
 
         Raises
         ------

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from napari_msseg.appraisal import Appraiser, Evidence
 from napari_msseg.blocks import AnswerMemory, ImageBlocks, assemble
 from napari_msseg.boundaries import decide, likeliest
 from napari_msseg.companions import NO_LESSONS, Lessons
@@ -93,6 +94,8 @@ class InstantClassifier:
         What strokes on other images teach. Without them the scribbles must be trainable.
     spacing : tuple of float, optional
         Size of a voxel along each axis. Default: 1.
+    appraiser : Appraiser, optional
+        Chooses what counts how much in a volume.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class InstantClassifier:
         before: InstantClassifier | None = None,
         lessons: Lessons = NO_LESSONS,
         spacing: tuple[float, ...] | None = None,
+        appraiser: Appraiser | None = None,
     ) -> None:
         self._image = image
         self._n_classes = n_classes
@@ -133,7 +137,7 @@ class InstantClassifier:
             same = before is not None and before._n_classes == n_classes
             old = before._guided if before is not None and same else None
             self._guided = GuidedAnswers(guide, image, self._strokes, self._memory, old)
-        self._guide_is_behind = self._guided is not None and self._guided.knows_before
+        self._study_is_behind = self._guided is not None and self._guided.knows_before
         painted = self._blocks.holding(scribbles.indices)
         stroked = [self._blocks.all[i] for i in painted]
         self._stroked = _together(
@@ -144,7 +148,7 @@ class InstantClassifier:
         if not by_edges:
             self.mixture = self._first_mixture = classifier_mixture(n_classes)
             if present == own and self._few_classes:  # strokes of this image alone say where
-                self._overview = self._see_whole(spacing, guide, before)
+                self._overview = self._see_whole(spacing, guide, appraiser, before)
             return
         same_image = before is not None and before._blocks is self._blocks
         known = before._sample if before is not None and same_image else ()
@@ -160,7 +164,7 @@ class InstantClassifier:
     @property
     def refines_first(self) -> bool:
         """Whether `refine` is worth more than an answer everywhere, which takes long in volumes."""
-        return self._guide_is_behind and self._overview is not None
+        return self._study_is_behind and self._overview is not None
 
     def refine(self, interrupted: Callable[[], bool] = _never) -> bool:
         """Ask the guide about these strokes, if that has not been done; else learn.
@@ -185,15 +189,15 @@ class InstantClassifier:
         Interrupted
             If so; nothing has changed then.
         """
-        if not self._guide_is_behind and self._rounds == ROUNDS[self._strokes.ndim]:
+        if not self._study_is_behind and self._rounds == ROUNDS[self._strokes.ndim]:
             return False
         refined = self._unless(interrupted)
-        if self._guide_is_behind:
-            refined._guide_is_behind = False
+        if self._study_is_behind:
+            refined._study_is_behind = False
         else:
             refined._learn()
         if refined._overview is not None:
-            refined._ask_about_whole(refined._overview)
+            refined._study(refined._overview)
         else:
             refined._choose_mixtures()
         for number in self._fits.keys() - refined._fits.keys():
@@ -293,31 +297,42 @@ class InstantClassifier:
         self,
         spacing: tuple[float, ...] | None,
         guide: Guide | None,
+        appraiser: Appraiser | None,
         before: InstantClassifier | None,
     ) -> Overview:
-        """Return what the strokes say; with the guide the first time, if the volume is small."""
+        """Return what the strokes say; studied the first time, if the volume is small."""
         old = before._overview if before is not None and before._blocks is self._blocks else None
         ground = Ground(self._image, spacing) if old is None else old.ground
-        overview = Overview(ground, self._strokes, self._n_classes, guide, old)
-        if guide is not None:
-            if overview.has_correction or ground.terrain.is_coarse:
-                self._guide_is_behind = True
+        overview = Overview(ground, self._strokes, self._n_classes, guide, appraiser, old)
+        if overview.is_worth_study:
+            if overview.was_studied or ground.terrain.is_coarse:
+                self._study_is_behind = True
             else:
-                self._ask_about_whole(overview)
+                self._study(overview)
         return overview
 
-    def _ask_about_whole(self, overview: Overview) -> None:
-        """Let the guide correct an overview: half a second, or a second."""
+    def _study(self, overview: Overview) -> None:
+        """Let it be chosen what counts how much, and the guide: half a second, or a second."""
+        overview.study(self._looks(overview))
+
+    def evidence(self) -> Evidence | None:
+        """Return what an appraiser of a volume goes by; None where there is no such thing."""
+        return (
+            None if self._overview is None else self._overview.evidence(self._looks(self._overview))
+        )
+
+    def _looks(self, overview: Overview) -> Floats:
+        """Return what the classifiers say of every cell of the grid."""
         ground = overview.ground
         if ground.terrain.is_coarse:
             known = np.nonzero(overview.strokes != IGNORED_CLASS)
             fit = self._fit(ground.features[known], overview.strokes[known])
             self._go_on()
-            members = fit.probabilities(ground.features, self._n_classes)
+            looks = fit.probabilities(ground.features, self._n_classes)
         else:
-            members = self._assemble(ground.whole, self._of_block([0]))
+            looks = self._assemble(ground.whole, self._of_block([0]))
         self._go_on()
-        overview.ask_guide(members)
+        return looks
 
     # ------------------------------------------------------------------- learning
 
@@ -377,7 +392,7 @@ class InstantClassifier:
     # ------------------------------------------------------------------ answering
 
     def _ask_guide(self, region: Region, guided: GuidedAnswers) -> Floats:
-        return guided.predict(region, self.votes, old_will_do=self._guide_is_behind)
+        return guided.predict(region, self.votes, old_will_do=self._study_is_behind)
 
     def _of_block(self, rounds: list[int]) -> Callable[[Region, Region], Halves]:
         """Return what maps a part of a block to the answers of the fits of some rounds."""

@@ -1,10 +1,10 @@
 """A volume seen whole, on a grid that is coarse enough for it.
 
 What belongs to an organ, somebody sees who looks at all of it: strokes on three slices say little
-about the others voxel by voxel. A random walker goes from stroke to stroke (`random_walker`), and
-a network that has seen many volumes with strokes (`guide`) says where it and the classifiers are
-wrong. What they say is carried over to the full resolution, at which the classifiers see the
-surroundings of every voxel.
+about the others voxel by voxel. A random walker goes from stroke to stroke (`random_walker`). How
+it and the classifiers are put together is chosen by how the answers look (`appraisal`), and a
+network that has seen many volumes with strokes (`guide`) says where they are wrong. All of that is
+carried over to the full resolution, at which the classifiers see the surroundings of every voxel.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from napari_msseg.appraisal import FUSIONS, LEAST_PROBABILITIES, Appraiser, Evidence, Fusion
 from napari_msseg.guidance import LEAST_PROBABILITY, Guidance, strong_edge
 from napari_msseg.guide import Guide
 from napari_msseg.mixture import Mixture
@@ -21,10 +22,8 @@ from napari_msseg.pixel_classifiers import Features, features_of
 from napari_msseg.random_walker import CELLS, RandomWalk, Terrain
 from napari_msseg.tiling import Region, tiles
 
-APPEARANCE = 0.7
-"""How much the log-odds of the classifiers count beside those of the random walker, …"""
-LEAST_PROBABILITIES = 0.01, 0.001
-"""… with those of either cut off here."""
+BACKGROUND = 0
+"""The class of whatever is nothing else."""
 GUIDED = 0.5
 """How much of what the guide would change is changed."""
 CLASSIFIER_WEIGHTS = (0.5, 0.5, 0.0)
@@ -73,6 +72,7 @@ class Overview:
     n_classes : int
         K; a class without a stroke gets probability 0.
     guide : Guide, optional
+    appraiser : Appraiser, optional
     before : Overview, optional
         Over the same ground, of the strokes before these.
     """
@@ -83,17 +83,24 @@ class Overview:
         strokes: Classes,
         n_classes: int,
         guide: Guide | None = None,
+        appraiser: Appraiser | None = None,
         before: Overview | None = None,
     ) -> None:
         self.ground = ground
         self._n_classes = n_classes
         self._guide = guide
+        self._appraiser = appraiser
         self._strokes = strokes
         old = None if before is None else before._walk
         self._walk: RandomWalk = RandomWalk(ground.terrain, strokes, n_classes, old)
+        self._fusion = FUSIONS[0]
         self._correction: Floats | None = None
+        self.was_studied = False
+        """Whether that was done, be it with the strokes before."""
         if before is not None and before._asked == self._asked:
+            self._fusion = before._fusion
             self._correction = before._correction
+            self.was_studied = before.was_studied
 
     @cached_property
     def strokes(self) -> Classes:
@@ -102,28 +109,48 @@ class Overview:
 
     @property
     def _asked(self) -> tuple[int, list[int]]:
-        """What a guide was asked about."""
+        """What was studied."""
         return self._n_classes, self._walk.painted
 
     @property
-    def has_correction(self) -> bool:
-        """Whether the guide has been asked, be it about the strokes before."""
-        return self._correction is not None
+    def is_worth_study(self) -> bool:
+        """Whether there is something to be had from `study`."""
+        return self._guide is not None or (self._appraiser is not None and self._has_background)
 
-    def ask_guide(self, looks: Floats) -> None:
-        """Let the guide say what is wrong, if there is one.
+    @property
+    def _has_background(self) -> bool:
+        return BACKGROUND in self._walk.painted
+
+    def study(self, looks: Floats) -> None:
+        """Choose how classifiers and walker are put together; let the guide say what is wrong.
 
         Parameters
         ----------
         looks : ndarray of float32, shape (3, K, *grid)
             What the classifiers say of every cell.
         """
+        self.was_studied = True
+        evidence = self.evidence(looks)
+        if self._appraiser is not None and evidence is not None:
+            self._fusion = self._appraiser.choose(evidence)
         if self._guide is None:
             return
         votes = self.votes(looks, self.ground.whole)
         terrain = self.ground.terrain
         guidance = Guidance(terrain.image, self.strokes, self.ground.edge_scale, terrain.sizes)
         self._correction = GUIDED * self._guide.corrections(guidance, self.ground.whole, votes)
+
+    def evidence(self, looks: Floats) -> Evidence | None:
+        """Return what an appraiser goes by; None where no background is painted.
+
+        `looks` are as of `study`.
+        """
+        if not self._has_background:
+            return None
+        mixed = classifier_mixture(self._n_classes).probabilities(looks)
+        terrain, walked = self.ground.terrain, self._walk.on_grid()
+        foreground = 1 - mixed[BACKGROUND], 1 - walked[BACKGROUND]
+        return Evidence(terrain.image, self.strokes, terrain.sizes, *foreground)
 
     def votes(self, looks: Floats, part: Region) -> Floats:
         """Return what classifiers (3, K, *part) and walker say together, then each: (5, K, *part).
@@ -132,7 +159,7 @@ class Overview:
         """
         walked = self._walk.on_grid()[(slice(None), *part)]
         mixed = classifier_mixture(self._n_classes).probabilities(looks)
-        together = fused(mixed, walked)
+        together = fused(mixed, walked, self._fusion)
         return np.concatenate([together[None], looks, walked[None]])
 
     def probabilities(self, looks: Floats, region: Region) -> Floats:
@@ -144,7 +171,7 @@ class Overview:
             Probabilities by the classifiers together.
         region : tuple of slice
         """
-        found = fused(looks, self._walk.probabilities(region))
+        found = fused(looks, self._walk.probabilities(region), self._fusion)
         if self._correction is None:
             return found
         correction = self.ground.terrain.within(self._correction, region)
@@ -157,7 +184,7 @@ def classifier_mixture(n_classes: int) -> Mixture:
     return Mixture(np.array(CLASSIFIER_WEIGHTS), np.zeros(n_classes))
 
 
-def fused(looks: Floats, walked: Floats) -> Floats:
+def fused(looks: Floats, walked: Floats, fusion: Fusion = FUSIONS[0]) -> Floats:
     """Return what appearance and place say together: probabilities (K, …), of (K, …) each.
 
     Where neither is sure, the other decides. A class that has no probability by its looks, since
@@ -166,7 +193,9 @@ def fused(looks: Floats, walked: Floats) -> Floats:
     appearance, place = (
         _log(p, least) for p, least in zip((looks, walked), LEAST_PROBABILITIES, strict=True)
     )
-    return _normalised(APPEARANCE * appearance + place, looks > 0)
+    scores = fusion.appearance * appearance + place
+    scores[BACKGROUND] += fusion.shift
+    return _normalised(scores, looks > 0)
 
 
 def _normalised(scores: Floats, known: npt.NDArray[np.bool_]) -> Floats:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from napari_msseg.answers import Answers
+from napari_msseg.appraisal import Appraiser, shipped_appraiser
 from napari_msseg.checkpoint import Checkpoint, keep_model
 from napari_msseg.commands import (
     AskSpots,
@@ -323,6 +324,7 @@ class Session:
             self.config.answering_threads or torch.get_num_threads(),
             self._lessons,
             self.image.spacing,
+            self._load_appraiser(),
         )
         self._answers.interrupted = self._is_interrupted
         yield self._enter(SessionState.TRAINING)
@@ -334,8 +336,16 @@ class Session:
         """Whether something waits that must not wait for long."""
         return self._mailbox.has_scribbles or self._mailbox.stopped
 
+    @property
+    def _starts_warm(self) -> bool:
+        return self.config.instant and self.config.warm_start
+
+    def _load_appraiser(self) -> Appraiser | None:
+        is_flat = self.image.spatial_ndim == 2
+        return shipped_appraiser() if self._starts_warm and not is_flat else None
+
     def _load_guide(self) -> Guide | None:
-        if not (self.config.instant and self.config.warm_start):
+        if not self._starts_warm:
             return None
         checkpoint = self._guide or shipped_guide(self.image.spatial_ndim)
         return None if checkpoint is None else Guide(checkpoint, self._resources.device)
