@@ -212,7 +212,10 @@ class User:
 
         self.viewer.layers.clear()
         close_read_messages(0)
-        wait(REST)
+        wait(REST / 2)
+        # what layers had on the graphics card is freed with the next frame
+        self.viewer.window._qt_viewer.canvas.native.update()
+        wait(REST / 2)
         self.findings.at_rest.append((seconds, mb(psutil.Process())))
         print(
             "{:6.0f} s  with nothing open {:.0f} MB".format(*self.findings.at_rest[-1]), flush=True
