@@ -238,26 +238,15 @@ def test_a_second_stroke_is_answered_as_before_and_chosen_for_later(blob):
     assert not then.refine()
 
 
-def test_all_other_classes_count_as_foreground_together(blob):
-    labels = blob.labels.copy()
-    labels[5, 2, 2:20] = 3
-    strokes = ScribbleSnapshot.from_labels(labels)
-    cautious = max(range(len(FUSIONS)), key=lambda n: FUSIONS[n].shift)
+@pytest.mark.parametrize("labels", ["three classes", "no background"])
+def test_nothing_is_chosen_but_between_background_and_one_class(blob, labels):
+    painted = blob.labels.copy()
+    if labels == "three classes":
+        painted[5, 2, 2:20] = 3
+    else:
+        painted[painted == 1] = 3
     pixels = normalise(blob.image).data
-    usual = InstantClassifier(pixels, strokes, 3, appraiser=Prefers(0))
-    found = InstantClassifier(pixels, strokes, 3, appraiser=Prefers(cautious))
-    assert found.evidence().looks == pytest.approx(
-        1 - usual.mixture.probabilities(usual.members(WHOLE))[0], abs=1e-3
-    )
-    before, after = (one.predict(WHOLE).argmax(axis=0) for one in (usual, found))
-    assert (after == 0).sum() > (before == 0).sum()
-    assert set(np.unique(after)) == {0, 1, 2}
-
-
-def test_without_background_nothing_is_chosen(blob):
-    labels = np.where(blob.labels == 1, 3, blob.labels)
-    pixels = normalise(blob.image).data
-    strokes = ScribbleSnapshot.from_labels(labels)
+    strokes = ScribbleSnapshot.from_labels(painted)
     appraiser = Prefers(0)
     classifier = InstantClassifier(pixels, strokes, 3, appraiser=appraiser)
     assert classifier.evidence() is None

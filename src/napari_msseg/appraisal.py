@@ -4,7 +4,8 @@ Classifiers and random walker (`overview`) can be put together in many ways: eit
 more, and the background may be favoured. No single rule finds the right way (edges, stability,
 size, strokes held out: docs/experiments.md), but together such figures tell much. A small
 network has learned, from thousands of synthetic volumes whose truth is known, how much better
-than the usual one an answer with such figures is. It is asked about the foreground as a whole.
+than the usual one an answer with such figures is. It is asked where one class is painted, and
+background.
 
 As quality is estimated without truth in T. Kohlberger et al., “Evaluating segmentation error
 without ground truth”, MICCAI 2012.

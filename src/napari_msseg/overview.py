@@ -115,11 +115,12 @@ class Overview:
     @property
     def is_worth_study(self) -> bool:
         """Whether there is something to be had from `study`."""
-        return self._guide is not None or (self._appraiser is not None and self._has_background)
+        return self._guide is not None or (self._appraiser is not None and self._is_one_thing)
 
     @property
-    def _has_background(self) -> bool:
-        return BACKGROUND in self._walk.painted
+    def _is_one_thing(self) -> bool:
+        """Whether one class is painted, and background. Among several it was worth nothing."""
+        return BACKGROUND in self._walk.painted and len(self._walk.painted) == 2
 
     def study(self, looks: Floats) -> None:
         """Choose how classifiers and walker are put together; let the guide say what is wrong.
@@ -141,11 +142,11 @@ class Overview:
         self._correction = GUIDED * self._guide.corrections(guidance, self.ground.whole, votes)
 
     def evidence(self, looks: Floats) -> Evidence | None:
-        """Return what an appraiser goes by; None where no background is painted.
+        """Return what an appraiser goes by; None unless background and one class are painted.
 
         `looks` are as of `study`.
         """
-        if not self._has_background:
+        if not self._is_one_thing:
             return None
         mixed = classifier_mixture(self._n_classes).probabilities(looks)
         terrain, walked = self.ground.terrain, self._walk.on_grid()
