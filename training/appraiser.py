@@ -11,7 +11,8 @@ import torch
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
-from napari_msseg.appraisal import FAR, describe, foregrounds
+from napari_msseg import metrics
+from napari_msseg.appraisal import FAR, Appraiser, describe, foregrounds
 from napari_msseg.errors import InputError
 from training.tasks import Labelled, Rng, begin
 from training.volumes import draw_volume
@@ -55,17 +56,12 @@ def tabulate(labelled: Labelled, rng: Rng) -> tuple[Floats, Floats] | None:
     evidence = begun.instant.evidence()
     if evidence is None:
         return None
-    free = evidence.strokes < 0
-    truth = (labelled.classes > 0) & free
-    if not truth.any():
+    painted, truth = evidence.strokes >= 0, labelled.classes > 0
+    if not truth[~painted].any():
         return None
-    dice = [_dice((odds > 0) & free, truth) for odds in foregrounds(evidence)]
+    found = (odds > 0 for odds in foregrounds(evidence))
+    dice = [metrics.dice(answer, truth, ignore=painted) for answer in found]
     return describe(evidence), np.array(dice, np.float32)
-
-
-def _dice(found: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> float:
-    both = np.count_nonzero(found & truth)
-    return 2 * both / (np.count_nonzero(found) + np.count_nonzero(truth))
 
 
 def write_tables(folder: Path, count: int, seed: int, shard: int = 100) -> Iterator[int]:
@@ -138,8 +134,6 @@ def _member(inputs: Tensor, gains: Tensor, seed: int) -> nn.Sequential:
 
 def chosen_dice(arrays: dict[str, Floats], figures: Floats, dice: Floats) -> Floats:
     """Return the Dice of the answer that is chosen for each volume, (V,)."""
-    from napari_msseg.appraisal import Appraiser
-
     appraiser = Appraiser(arrays)
     best = [int(appraiser.gains(of_volume).argmax()) for of_volume in figures]
     chosen: Floats = dice[np.arange(len(dice)), best]

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from scipy.special import logit, softmax
+from scipy.special import expit, logit, softmax
 
 from napari_msseg.errors import InputError
 from napari_msseg.mixture import neighbours
@@ -54,6 +54,11 @@ class Fusion:
 
     appearance: float
     shift: float
+
+    def foreground(self, looks: Floats, place: Floats) -> Floats:
+        """Return the log-odds of foreground that those of both give together."""
+        together: Floats = self.appearance * looks + place - self.shift
+        return together
 
 
 FUSIONS = tuple(Fusion(a, s) for a in APPEARANCES for s in SHIFTS)
@@ -111,7 +116,7 @@ class Appraiser:
         for layer in range(self._depth):
             x = x @ arrays[f"weight{layer}"] + arrays[f"bias{layer}"][:, None]
             if layer < self._depth - 1:
-                x = x / (1 + np.exp(-x))  # SiLU
+                x = x * expit(x)  # SiLU
         scores: Floats = x[..., 0].mean(axis=0)
         gains: Floats = scores - scores[0]
         return gains
@@ -138,7 +143,7 @@ def shipped_appraiser() -> Appraiser:
 def foregrounds(evidence: Evidence) -> list[Floats]:
     """Return the log-odds of foreground (*grid) of every fusion."""
     looks, place = _log_odds(evidence)
-    return [fusion.appearance * looks + place - fusion.shift for fusion in FUSIONS]
+    return [fusion.foreground(looks, place) for fusion in FUSIONS]
 
 
 def _log_odds(evidence: Evidence) -> tuple[Floats, Floats]:
@@ -176,12 +181,13 @@ def describe(evidence: Evidence) -> Floats:
     along = _thin_axis(stroked)
     whole = _Whole(image[0], stroked, background)
     of_volume = whole.figures(looks, walked, odds, place)
-    usual: Mask | None = None
+    by_place, by_looks, painted = (_size(mask) for mask in (place > 0, odds > 0, stroked))
+    usual = ((FUSIONS[0].foreground(odds, place) > 0) | stroked) & ~background
+    usual_size = _size(usual)
     rows = []
     for fusion in FUSIONS:
-        found = fusion.appearance * odds + place - fusion.shift
+        found = fusion.foreground(odds, place)
         inside = ((found > 0) | stroked) & ~background
-        usual = inside if usual is None else usual
         size, outside = _size(inside), ~inside
         surface, edges = _surface(inside, ranks, sizes)
         connected, pieces = _pieces(inside, stroked)
@@ -191,9 +197,9 @@ def describe(evidence: Evidence) -> Floats:
                 fusion.appearance,
                 fusion.shift,
                 _log_ratio(size, inside.size),
-                _log_ratio(size, _size(usual)),
-                _log_ratio(size, _size(place > 0)),
-                _log_ratio(size, _size(odds > 0)),
+                _log_ratio(size, usual_size),
+                _log_ratio(size, by_place),
+                _log_ratio(size, by_looks),
                 edges,
                 _log_ratio(_size(found > -0.5), _size(found > 0.5)),
                 connected,
@@ -208,9 +214,9 @@ def describe(evidence: Evidence) -> Floats:
                 _mean(walked[outside]),
                 near,
                 beyond,
-                _log_ratio(size, _size(stroked)),
+                _log_ratio(size, painted),
                 *whole.brightness(inside, outside),
-                2 * _size(inside & usual) / (size + _size(usual)),
+                2 * _size(inside & usual) / (size + usual_size),
                 _mean(np.abs(odds[inside])),
                 _mean(np.abs(place[inside])),
                 *of_volume,

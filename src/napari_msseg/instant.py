@@ -167,7 +167,7 @@ class InstantClassifier:
         return self._study_is_behind and self._overview is not None
 
     def refine(self, interrupted: Callable[[], bool] = _never) -> bool:
-        """Ask the guide about these strokes, if that has not been done; else learn.
+        """Ask guide and appraiser about these strokes, if that has not been done; else learn.
 
         Let the classifiers learn from their answer; those who know the strokes alone stay.
 

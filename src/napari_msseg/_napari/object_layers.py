@@ -76,7 +76,7 @@ class ObjectLayers:
 
     def close(self) -> None:
         """End the process and let go of the viewer. Idempotent."""
-        self._quiet.stop()
+        self._timers.stop()
         self.is_wanted = False
         self._session.viewer.layers.events.removed.disconnect(self._layer_removed)
         self._end_process()
