@@ -26,6 +26,12 @@ class Clock:
     passes: list[float] = field(default_factory=list)
     """Full passes of Python's garbage collector, during which all stands still."""
 
+    def add(self, other: Clock) -> None:
+        """Take over what another clock has gathered."""
+        self.ticks += other.ticks
+        self.paints += other.paints
+        self.passes += other.passes
+
     def summary(self) -> dict[str, float]:
         """Return what a record keeps."""
         p50, p95 = np.percentile(self.ticks, [50, 95])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 
 import pytest
 
@@ -15,19 +16,21 @@ from napari_msseg.scheduling import (
     Crowd,
     TwoSpeeds,
     processor_ticks,
+    ran_and_waited,
 )
 
 
 class Clocks:
-    """A wall and a processor that a test moves."""
+    """A wall, and what a thread ran and waited for a processor, that a test moves."""
 
     def __init__(self):
-        self.wall = self.processor = 0.0
+        self.wall = self.ran = self.waited = 0.0
 
-    def work(self, wall, processor):
+    def work(self, ran, waited, blocked=0.0):
         def do():
-            self.wall += wall
-            self.processor += processor
+            self.wall += ran + waited + blocked
+            self.ran += ran
+            self.waited += waited
             return threading.current_thread().name
 
         return do
@@ -40,7 +43,7 @@ def clocks():
 
 @pytest.fixture
 def speeds(clocks):
-    speeds = TwoSpeeds(lambda: clocks.wall, lambda: clocks.processor, lambda: False)
+    speeds = TwoSpeeds(lambda: clocks.wall, lambda: (clocks.ran, clocks.waited), lambda: False)
     yield speeds
     speeds.close()
 
@@ -62,17 +65,37 @@ def test_quiet_work_runs_when_nobody_else_wants_to_and_urgent_work_as_before(spe
 
 def test_quiet_work_that_gets_no_processor_is_helped_for_a_while(speeds, clocks):
     here = threading.current_thread().name
-    speeds.do(clocks.work(MEASURED_SECONDS, 0.1), urgent=False)
+    speeds.do(clocks.work(0.1, MEASURED_SECONDS), urgent=False)
     assert speeds.is_helped
-    assert speeds.do(clocks.work(HELPED_SECONDS, 0.1), urgent=False) == here
+    assert speeds.do(clocks.work(0.1, HELPED_SECONDS), urgent=False) == here
     assert not speeds.is_helped
     assert speeds.do(clocks.work(0, 0), urgent=False) != here
 
 
 def test_quiet_work_that_gets_its_share_goes_on_giving_way(speeds, clocks):
     for _ in range(5):
-        speeds.do(clocks.work(MEASURED_SECONDS, MEASURED_SECONDS / 2), urgent=False)
+        speeds.do(clocks.work(MEASURED_SECONDS / 2, MEASURED_SECONDS / 2), urgent=False)
     assert not speeds.is_helped
+
+
+def test_a_pause_is_no_starving(speeds, clocks):
+    for _ in range(5):
+        speeds.do(clocks.work(0.5, 0.1, blocked=60.0), urgent=False)
+    assert not speeds.is_helped
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_linux_says_what_a_thread_ran_and_not_what_it_slept():
+    before = ran_and_waited()
+    time.sleep(0.3)
+    asleep = ran_and_waited()
+    begun = time.thread_time()
+    while time.thread_time() < begun + 0.2:
+        pass
+    ran, waited = ran_and_waited()
+    assert sum(asleep) - sum(before) < 0.2
+    assert ran - asleep[0] > 0.1
+    assert waited >= asleep[1]
 
 
 @pytest.mark.parametrize("urgent", [False, True])
@@ -86,7 +109,7 @@ def test_what_work_raises_passes(speeds, urgent):
 
 def test_among_a_crowd_nothing_gives_way(clocks):
     here = threading.current_thread().name
-    speeds = TwoSpeeds(lambda: clocks.wall, lambda: clocks.processor, lambda: True)
+    speeds = TwoSpeeds(lambda: clocks.wall, lambda: (clocks.ran, clocks.waited), lambda: True)
     assert speeds.do(clocks.work(0, 0), urgent=False) == here
     speeds.close()
 

@@ -20,10 +20,10 @@ T = TypeVar("T")
 
 NICENESS = 10
 """The window comes first."""
-STARVING = 0.3
-"""Share of the processor below which quiet work counts as starving, …"""
+STARVING = 0.2
+"""Share of the time it wants to run below which quiet work counts as starving, …"""
 MEASURED_SECONDS = 3.0
-"""… over so much time, …"""
+"""… over so much of that time."""
 LOOK_SECONDS, ROOM = 1.0, 0.4
 """So often it is looked whether others leave us so much of a processor."""
 HELPED_SECONDS = 20.0
@@ -54,6 +54,20 @@ def processor_ticks() -> tuple[int, int]:
     except (OSError, ValueError):
         return 0, 0
     return sum(ticks), ticks[3] + ticks[4]
+
+
+def ran_and_waited() -> tuple[float, float]:
+    """Return seconds that this thread ran, and that it could have run but had no processor.
+
+    Not those in which it had nothing to do, as while a session is paused. Linux only: elsewhere
+    zeros, which say nothing.
+    """
+    try:
+        with open("/proc/thread-self/schedstat", encoding="ascii") as file:
+            ran, waited = file.read().split()[:2]
+    except (OSError, ValueError):
+        return 0.0, 0.0
+    return int(ran) / 1e9, int(waited) / 1e9
 
 
 class Crowd:
@@ -94,8 +108,8 @@ class TwoSpeeds:
 
     Parameters
     ----------
-    clock, used : callable, optional
-        Seconds on the wall, and of this thread's processor: for tests.
+    clock, ran_and_waited : callable, optional
+        Seconds on the wall, and as the function of that name: for tests.
     is_crowded : callable, optional
         Whether others want the processors for themselves: then nothing gives way.
     """
@@ -103,14 +117,14 @@ class TwoSpeeds:
     def __init__(
         self,
         clock: Callable[[], float] = time.monotonic,
-        used: Callable[[], float] = time.thread_time,
+        ran_and_waited: Callable[[], tuple[float, float]] = ran_and_waited,
         is_crowded: Callable[[], bool] | None = None,
     ) -> None:
         self._clock = clock
-        self._used = used
+        self._ran_and_waited = ran_and_waited
         self._is_crowded = is_crowded or Crowd().is_there
         self._quiet = ThreadPoolExecutor(1, "napari-msseg-quiet", initializer=give_way)
-        self._wall = self._processor = 0.0
+        self._ran = self._waited = 0.0
         self._helped_until = -1.0
 
     @property
@@ -129,24 +143,26 @@ class TwoSpeeds:
         """
         if urgent or self.is_helped or self._is_crowded():
             return work()
-        result, processor, wall = self._quiet.submit(self._measured, work).result()
-        self._note(processor, wall)
+        result, ran, waited = self._quiet.submit(self._measured, work).result()
+        self._note(ran, waited)
         return result
 
     def _measured(self, work: Callable[[], T]) -> tuple[T, float, float]:
-        wall, processor = self._clock(), self._used()
+        before = self._ran_and_waited()
         result = work()
-        return result, self._used() - processor, self._clock() - wall
+        ran, waited = (now - then for now, then in zip(self._ran_and_waited(), before, strict=True))
+        return result, ran, waited
 
-    def _note(self, processor: float, wall: float) -> None:
+    def _note(self, ran: float, waited: float) -> None:
         """Find out whether quiet work starves."""
-        self._wall += wall
-        self._processor += processor
-        if self._wall < MEASURED_SECONDS:
+        self._ran += ran
+        self._waited += waited
+        wanted = self._ran + self._waited
+        if wanted < MEASURED_SECONDS:
             return
-        if self._processor < STARVING * self._wall:
+        if self._ran < STARVING * wanted:
             self._helped_until = self._clock() + HELPED_SECONDS
-        self._wall = self._processor = 0.0
+        self._ran = self._waited = 0.0
 
     def close(self) -> None:
         """End the quiet thread."""
