@@ -197,10 +197,16 @@ def tessellation(shape: tuple[int, int], rng: Rng) -> Scene:
 
 def fibres(shape: tuple[int, int], rng: Rng) -> Scene:
     """Return curves of some width: fibres, vessels, filaments."""
+    objects = _curves(shape, rng, int(rng.integers(2, 24)), np.exp(rng.uniform(0, np.log(7))))
+    classes = (objects > 0).astype(np.int32)
+    return Scene(classes, classes, objects)
+
+
+def _curves(shape: tuple[int, int], rng: Rng, count: int, width: float) -> Ints:
+    """Draw curves of about a width all over a plane; returns their numbers."""
     drawn = np.zeros(shape, np.float32)
-    width = np.exp(rng.uniform(np.log(1.0), np.log(7)))
     objects = np.zeros(shape, np.int32)
-    for number in range(1, int(rng.integers(3, 25))):
+    for number in range(1, count + 1):
         length = int(rng.integers(40, 350))
         bend = ndimage.gaussian_filter1d(rng.normal(0, 1, length), rng.uniform(6, 30))
         heading = rng.uniform(0, 2 * np.pi) + np.cumsum(bend) * rng.uniform(0.05, 0.4)
@@ -210,9 +216,11 @@ def fibres(shape: tuple[int, int], rng: Rng) -> Scene:
         at = y[inside].astype(int), x[inside].astype(int)
         drawn[at] = np.maximum(drawn[at], width * rng.uniform(0.5, 1.3))
         objects[at] = number
+    if not objects.any():
+        return objects
     distance, (iy, ix) = ndimage.distance_transform_edt(drawn == 0, return_indices=True)
-    classes = (distance <= drawn[iy, ix] / 2 + 0.5).astype(np.int32)
-    return Scene(classes, classes, objects[iy, ix] * classes)
+    thick: Ints = np.where(distance <= drawn[iy, ix] / 2 + 0.5, objects[iy, ix], 0)
+    return thick.astype(np.int32)
 
 
 def glands(shape: tuple[int, int], rng: Rng) -> Scene:
@@ -245,14 +253,61 @@ def layers(shape: tuple[int, int], rng: Rng) -> Scene:
     return Scene(parts, parts, parts)
 
 
+def population(shape: tuple[int, int], rng: Rng) -> Scene:
+    """Return objects of several kinds, with or without a core; one kind is foreground."""
+    classes, parts, objects = (np.zeros(shape, np.int32) for _ in range(3))
+    base, n_kinds = float(np.exp(rng.uniform(np.log(6), np.log(28)))), int(rng.integers(2, 5))
+    meant = rng.integers(n_kinds)
+    for kind in range(n_kinds):
+        radius = float(np.clip(base * np.exp(rng.normal(0, 0.5)), 3, 45))
+        free = parts == 0 if rng.random() < 0.6 else None
+        found = scatter(shape, rng, radius, rng.uniform(0.03, 0.3), rng.random() < 0.5, free)
+        inside = found > 0
+        parts[inside], classes[inside] = 2 * kind + 1, kind == meant
+        objects[inside] = found[inside] + objects.max()
+        if rng.random() < 0.5:
+            depth = ndimage.distance_transform_edt(_interior(found))
+            parts[depth > radius * rng.uniform(0.2, 0.5)] = 2 * kind + 2
+    if rng.random() < 0.25 and (parts == 2 * meant + 2).any():
+        classes = (parts == 2 * meant + 2).astype(np.int32)
+    return Scene(classes, parts, objects)
+
+
+def section(shape: tuple[int, int], rng: Rng) -> Scene:
+    """Return small objects, crowded in places, on a ground of several looks with folds in it.
+
+    Some folds look like the objects.
+    """
+    n = int(rng.integers(1, 5))
+    sigma = float(np.exp(rng.uniform(np.log(5), np.log(35))))
+    parts = np.stack([smooth_noise(shape, sigma, rng) for _ in range(n)]).argmax(0)
+    parts = parts.astype(np.int32)
+    alike, around, fold = n, n + 1, n + 2
+    if rng.random() < 0.6:
+        curves = _curves(shape, rng, int(rng.integers(1, 12)), rng.uniform(1.5, 12)) > 0
+        parts[curves] = alike if rng.random() < 0.3 else fold
+    radius = float(np.exp(rng.uniform(np.log(3), np.log(14))))
+    crowded = smooth_noise(shape, rng.uniform(15, 50), rng) > rng.uniform(-2, 0.8)
+    cover = np.exp(rng.uniform(np.log(0.015), np.log(0.35)))
+    objects = scatter(shape, rng, radius, cover, rng.random() < 0.5, crowded)
+    if rng.random() < 0.5:
+        away = ndimage.distance_transform_edt(objects == 0)
+        parts[away < rng.uniform(1.5, 12) + 2 * smooth_noise(shape, 6, rng)] = around
+    classes = (objects > 0).astype(np.int32)
+    parts[objects > 0] = alike
+    return Scene(classes, parts, objects)
+
+
 SHAPES: tuple[tuple[Callable[[tuple[int, int], Rng], Scene], float], ...] = (
-    (nuclei, 0.3),
-    (cells, 0.2),
-    (tissue, 0.12),
-    (tessellation, 0.12),
-    (fibres, 0.08),
-    (glands, 0.08),
-    (layers, 0.1),
+    (nuclei, 0.22),
+    (cells, 0.14),
+    (tissue, 0.1),
+    (tessellation, 0.1),
+    (fibres, 0.06),
+    (glands, 0.06),
+    (layers, 0.07),
+    (population, 0.12),
+    (section, 0.13),
 )
 
 
