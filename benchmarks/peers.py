@@ -193,12 +193,12 @@ def _deeplab(in_channels: int, n_classes: int) -> nn.Module:
 
 
 def _declare_torchvision_operators() -> None:
-    """Let torchvision be imported beside a CPU build of torch, for which it has no wheel.
+    """Let torchvision be imported beside a CPU build of torch, for which it may have no wheel.
 
     It refuses where its compiled operators are missing. None of them is ever called here.
     """
     global _library  # noqa: PLW0603 - the declaration lasts as long as this object
-    if _library is None and not hasattr(torch.ops.torchvision, "nms"):
+    if _library is None and torch.version.cuda is None:
         _library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
         for name in ("nms", "qnms"):
             schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"

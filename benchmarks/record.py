@@ -15,7 +15,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import napari_msseg
+from napari_msseg.devices import describe
 
 PACKAGES = ("torch", "numpy", "scikit-image", "scikit-learn", "napari",
             "monai", "segmentation-models-pytorch")  # fmt: skip
@@ -81,6 +84,11 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         **versions,
     }
+
+
+def on_device(device: torch.device) -> dict[str, str]:
+    """Return what the rows of a device other than the processor are told apart by."""
+    return {} if device.type == "cpu" else {"device": describe(device)}
 
 
 def _version(name: str) -> str | None:

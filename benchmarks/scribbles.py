@@ -18,7 +18,7 @@ from rich.table import Table
 from torch import nn
 
 from benchmarks import backbones
-from benchmarks.record import Record, digest
+from benchmarks.record import Record, digest, on_device
 from benchmarks.segment import Item, load_items
 from napari_msseg.augmentation import Example
 from napari_msseg.config import (
@@ -28,6 +28,7 @@ from napari_msseg.config import (
     from_mapping,
     to_mapping,
 )
+from napari_msseg.devices import choose_device
 from napari_msseg.errors import InputError
 from napari_msseg.metrics import instance_dice, iou
 from napari_msseg.model import MSNet
@@ -73,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folds", type=int, default=4, help="the set is cut in four; run so many")
     parser.add_argument("--seeds", type=int, default=1, help="draws of strokes and weights")
     parser.add_argument("--threads", type=int, default=0, help="0: what torch takes")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1; rows say which")
     parser.add_argument(
         "--published", action="store_true", help="pseudo-labels and weights as in the papers"
     )
@@ -98,6 +100,7 @@ def run(options: argparse.Namespace) -> int:
 def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
     items = list(load_items(options.data, options.set))
     config = _configuration(options, items)
+    device = choose_device(options.device)
     rows = []
     for seed in range(options.seeds):
         for fold in range(options.folds):
@@ -113,11 +116,12 @@ def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
                     "published": options.published,
                     "fold": fold,
                     "seed": seed,
+                    **on_device(device),
                 }
                 row = record.find(**unit)
                 if row is None:
                     training, test = split(items, fold, method, options.ratio, seed)
-                    row = record.append(unit, _measure(options, training, test, chosen))
+                    row = record.append(unit, _measure(options, training, test, chosen, device))
                 rows.append(row)
                 late = " LATE" if row["seconds"] > 60 * options.minutes else ""
                 print(
@@ -184,10 +188,11 @@ def _measure(
     training: list[Example],
     test: list[Item],
     config: SupervisedConfig,
+    device: torch.device,
 ) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     network, channels = _build(options.network, config)
-    trainer = SupervisedTrainer(network, training, config, torch.device("cpu"), channels)
+    trainer = SupervisedTrainer(network, training, config, device, channels)
     began = time.monotonic()
     skipped = sum(not np.isfinite(trainer.step()) for _ in range(config.steps))
     seconds = time.monotonic() - began

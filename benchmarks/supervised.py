@@ -17,13 +17,15 @@ from torch import nn
 
 from benchmarks import labelled_sets, peers
 from benchmarks.labelled_sets import Split
-from benchmarks.record import Record, digest
+from benchmarks.record import Record, digest, on_device
 from napari_msseg.augmentation import Example
 from napari_msseg.config import SupervisedConfig, default_supervised_config, to_mapping
+from napari_msseg.devices import choose_device
 from napari_msseg.errors import InputError
 from napari_msseg.metrics import average_surface_distance, dice, iou, mean_iou
 from napari_msseg.supervised import SupervisedTrainer
 
+CPU = torch.device("cpu")
 CODE = (
     *("augmentation", "averaging", "losses", "metrics", "objectives", "preprocessing"),
     *("supervised", "benchmarks.labelled_sets", "benchmarks.peers"),
@@ -56,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--networks", nargs="+", default=None, help="default: all")
     parser.add_argument("--threads", type=int, default=0, help="0: what torch takes")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1; rows say which")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -79,13 +82,14 @@ def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
     if unknown:
         raise InputError(f"unknown networks for {ndim}D: {', '.join(unknown)}")
     config = configuration(examples, options.steps)
+    device = choose_device(options.device)
     rows = []
     for seed in range(options.seeds):
         for size in options.sizes:
             split = labelled_sets.draw(examples, size, seed)
             for name in names:
                 record = _record(options, name, config)
-                rate = _learning_rate(record, name, options, examples, config)
+                rate = _learning_rate(record, name, options, examples, config, device)
                 unit = {
                     "benchmark": "supervised",
                     "set": options.set,
@@ -95,7 +99,10 @@ def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
                     "learning_rate": rate,
                 }
                 chosen = replace(config, learning_rate=rate, seed=seed)
-                row = record.find(**unit) or record.append(unit, _measure(name, split, chosen))
+                unit |= on_device(device)
+                row = record.find(**unit) or record.append(
+                    unit, _measure(name, split, chosen, device)
+                )
                 rows.append(row)
                 print(
                     f"{options.set} {name} size {size} seed {seed}: mIoU {row['miou']:.4f} "
@@ -133,33 +140,42 @@ def _learning_rate(
     options: argparse.Namespace,
     examples: list[Example],
     config: SupervisedConfig,
+    device: torch.device,
 ) -> float:
     """Return the best learning rate of the grid on the development items."""
     size = sorted(options.sizes)[len(options.sizes) // 2]
     trials = []
     for rate in LEARNING_RATES:
         unit = {"benchmark": "tuning", "set": options.set, "network": name, "size": size,
-                "learning_rate": rate}  # fmt: skip
+                "learning_rate": rate, **on_device(device)}  # fmt: skip
         row = record.find(**unit)
         if row is None:
             split = labelled_sets.development(examples, size)
             steps = max(1, config.steps // TUNING_SHARE)
             row = record.append(
-                unit, _measure(name, split, replace(config, learning_rate=rate, steps=steps))
+                unit,
+                _measure(name, split, replace(config, learning_rate=rate, steps=steps), device),
             )
             print(f"{name} learning rate {rate:g}: mIoU {row['miou']:.4f}", flush=True)
         trials.append((row["miou"], rate))
     return max(trials)[1]
 
 
-def _measure(name: str, split: Split, config: SupervisedConfig) -> dict[str, Any]:
+def _measure(
+    name: str, split: Split, config: SupervisedConfig, device: torch.device
+) -> dict[str, Any]:
     torch.manual_seed(config.seed)
-    return measure(peers.build(name, config.model), split, config)
+    return measure(peers.build(name, config.model), split, config, device)
 
 
-def measure(network: nn.Module, split: Split, config: SupervisedConfig) -> dict[str, Any]:
+def measure(
+    network: nn.Module,
+    split: Split,
+    config: SupervisedConfig,
+    device: torch.device = CPU,
+) -> dict[str, Any]:
     """Train one network and test it."""
-    trainer = SupervisedTrainer(network, split.training, config, torch.device("cpu"))
+    trainer = SupervisedTrainer(network, split.training, config, device)
     began = time.monotonic()
     skipped = 0
     for _ in range(config.steps):

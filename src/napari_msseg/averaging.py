@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
@@ -12,8 +15,13 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
     It forgets the first, random weights quickly: the decay rises from 0.1 to `decay`.
     """
 
-    def average(old: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
+    @torch.no_grad()
+    def average(old: Tensors, new: Tensors, count: Tensor | int) -> None:
+        # all at once: a GPU is asked for the count once a step, not once for every tensor
         n = int(count)
-        return old + (new - old) * (1 - min(decay, (1 + n) / (10 + n)))
+        if old[0].is_floating_point():
+            torch._foreach_lerp_(old, new, 1 - min(decay, (1 + n) / (10 + n)))
+        else:
+            torch._foreach_copy_(old, new)
 
-    return AveragedModel(network, avg_fn=average, use_buffers=True)
+    return AveragedModel(network, multi_avg_fn=average, use_buffers=True)
