@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image
+from qtpy import sip
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
@@ -405,3 +406,12 @@ def test_strokes_are_offered_beside_somebodys_objects_by_the_hundred(dock, make_
     add_image(again)
     again.add_labels(np.arange(32 * 40).reshape(32, 40))
     assert "were kept" in make_dock(again).offers.current.text
+
+
+def test_what_waits_is_written_though_qt_has_deleted_the_timers(dock, monkeypatch):
+    closed = []
+    close = dock.keeper.autosave.close
+    monkeypatch.setattr(dock.keeper.autosave, "close", lambda: closed.append(close()))
+    sip.delete(dock.keeper._quiet)  # at the exit both are garbage, in any order
+    dock.keeper.close()
+    assert closed

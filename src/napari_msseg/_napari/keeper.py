@@ -75,7 +75,7 @@ class Keeper:
         for signal in (self.painted, self.found, self.failed):
             signal.disconnect()  # whoever listened may be half gone, and strokes must be kept
         self._keep_changed()
-        self._quiet.stop()
+        self._timers.stop()
         self.stay_with(())
         self.autosave.close()
 
