@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import nibabel as nib
 import tifffile
 
 from napari_msseg.classes import ClassTable
 from napari_msseg.io.formats import Format, find_format
 from napari_msseg.io.guard import reading
-from napari_msseg.io.nifti_header import read_head
 from napari_msseg.io.tables import class_table_of, table_of
 
 COMMENT = 6
@@ -32,7 +30,9 @@ CLASS, COLOUR = "class ", "colour "
 
 def nifti_extension(classes: ClassTable) -> Any:
     """Return the extension of a header that holds a table."""
-    return nib.nifti1.Nifti1Extension(COMMENT, (MARK + table_of(classes)).encode())
+    from nibabel.nifti1 import Nifti1Extension
+
+    return Nifti1Extension(COMMENT, (MARK + table_of(classes)).encode())
 
 
 def ome_annotation(classes: ClassTable) -> dict[str, str]:
@@ -58,6 +58,8 @@ def classes_inside(path: Path) -> ClassTable | None:
 
 
 def _in_nifti(path: Path) -> ClassTable | None:
+    from napari_msseg.io.nifti_header import read_head  # nibabel takes .1 s
+
     opened: Any = gzip.open if path.name.lower().endswith(".gz") else open
     with reading(path, "a NIfTI image"), opened(path, "rb") as file:
         header = read_head(file).image_class.header_class.from_fileobj(file)

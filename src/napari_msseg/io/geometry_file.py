@@ -28,7 +28,6 @@ import numpy.typing as npt
 
 from napari_msseg.errors import InputError
 from napari_msseg.io.guard import reading, require_file
-from napari_msseg.io.nifti_header import rebuild_header
 from napari_msseg.io.pixels import Pixels
 from napari_msseg.io.units import length_in
 from napari_msseg.volume import SPATIAL, Volume
@@ -46,9 +45,15 @@ def geometry_path(mask_path: Path) -> Path:
     return mask_path.with_name(mask_path.name + ENDING)
 
 
+def _rebuilt(header: bytes) -> Any:
+    from napari_msseg.io.nifti_header import rebuild_header  # nibabel takes .1 s
+
+    return rebuild_header(header)
+
+
 def write_geometry(path: Path, image: Volume) -> None:
     """Write the geometry of an image, to `path` as it is: see `atomic_path`."""
-    header = None if image.nifti_header is None else rebuild_header(image.nifti_header)
+    header = None if image.nifti_header is None else _rebuilt(image.nifti_header)
     fields = {
         "format": FORMAT,
         "version": VERSION,
@@ -139,7 +144,7 @@ def _volume(path: Path, fields: Mapping[str, Any]) -> Volume:
             None if header is None else base64.b64decode(header, validate=True),
         )
         if volume.nifti_header is not None:
-            rebuild_header(volume.nifti_header)
+            _rebuilt(volume.nifti_header)
         size = volume.spatial_ndim + 1
         if volume.affine is not None and (
             volume.affine.shape != (size, size) or not np.isfinite(volume.affine).all()

@@ -13,7 +13,6 @@ from napari_msseg.io.dtypes import whole_numbers
 from napari_msseg.io.formats import LABELS, PICTURES, READABLE, Format, format_of
 from napari_msseg.io.geometry_file import read_geometry
 from napari_msseg.io.guard import naming, require_file, require_memory, warn
-from napari_msseg.io.nifti_reader import read_nifti
 from napari_msseg.io.picture import read_picture
 from napari_msseg.io.pixels import Pixels, to_volume
 from napari_msseg.io.session_file import read_strokes
@@ -160,6 +159,8 @@ def _read_as(path: Path, labels: bool) -> Pixels:
     if found is Format.SESSION:
         return _painted(path)
     if found is Format.NIFTI:
+        from napari_msseg.io.nifti_reader import read_nifti  # nibabel takes .1 s
+
         return read_nifti(path)
     if found in PICTURES:
         if labels and found is Format.JPEG:

@@ -18,7 +18,6 @@ from napari_msseg.io.dtypes import smallest_unsigned
 from napari_msseg.io.formats import MASKS, PROBABILITIES, Format, format_of
 from napari_msseg.io.geometry_file import geometry_path, remove_geometry, write_geometry
 from napari_msseg.io.guard import naming, warn
-from napari_msseg.io.nifti_writer import write_nifti
 from napari_msseg.io.picture import write_png
 from napari_msseg.io.tiff_writer import require_imagej, write_imagej, write_ome
 from napari_msseg.volume import Volume
@@ -181,6 +180,8 @@ def _write(path: Path, found: Format, volume: Volume, classes: ClassTable | None
 
 def _write_as(found: Format, path: Path, volume: Volume, classes: ClassTable | None) -> None:
     if found is Format.NIFTI:
+        from napari_msseg.io.nifti_writer import write_nifti  # nibabel takes .1 s
+
         write_nifti(path, volume, classes)
     elif found is Format.PNG:
         write_png(path, volume.data)  # type: ignore[arg-type]
