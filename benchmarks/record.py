@@ -13,12 +13,12 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 import napari_msseg
-from napari_msseg.devices import describe
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("torch", "numpy", "scikit-image", "scikit-learn", "napari",
             "monai", "segmentation-models-pytorch")  # fmt: skip
@@ -88,7 +88,11 @@ def machine() -> dict[str, Any]:
 
 def on_device(device: torch.device) -> dict[str, str]:
     """Return what the rows of a device other than the processor are told apart by."""
-    return {} if device.type == "cpu" else {"device": describe(device)}
+    if device.type == "cpu":
+        return {}
+    from napari_msseg.devices import describe  # torch has no place in a window that is measured
+
+    return {"device": describe(device)}
 
 
 def _version(name: str) -> str | None:
