@@ -23,6 +23,16 @@ from napari_msseg.errors import InputError  # noqa: E402
 from napari_msseg.model import MSNet  # noqa: E402
 
 
+def test_the_window_that_is_measured_gets_no_torch_from_the_benchmark():
+    command = "import sys, benchmarks.latency; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=True)
+
+
+def test_rows_of_the_processor_are_told_apart_by_nothing():
+    assert record.on_device(torch.device("cpu")) == {}
+    assert set(record.on_device(torch.device("meta"))) == {"device"}
+
+
 def test_a_result_is_found_again_and_not_under_another_configuration(tmp_path):
     path = tmp_path / "results.jsonl"
     unit = {"benchmark": "x", "item": "a", "seed": 0}
