@@ -198,7 +198,7 @@ def _declare_torchvision_operators() -> None:
     It refuses where its compiled operators are missing. None of them is ever called here.
     """
     global _library  # noqa: PLW0603 - the declaration lasts as long as this object
-    if _library is None and torch.version.cuda is None:
+    if torch.version.cuda is None and not hasattr(torch.ops.torchvision, "nms"):
         _library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
         for name in ("nms", "qnms"):
             schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"

@@ -97,9 +97,9 @@ def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
                     "size": size,
                     "seed": seed,
                     "learning_rate": rate,
+                    **on_device(device),
                 }
                 chosen = replace(config, learning_rate=rate, seed=seed)
-                unit |= on_device(device)
                 row = record.find(**unit) or record.append(
                     unit, _measure(name, split, chosen, device)
                 )

@@ -17,9 +17,8 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
 
     @torch.no_grad()
     def average(old: Tensors, new: Tensors, count: Tensor | int) -> None:
-        # all at once: a GPU is asked for the count once a step, not once for every tensor
-        n = int(count)
         if old[0].is_floating_point():
+            n = int(count)  # a GPU is asked for it once a step, not once for every tensor
             torch._foreach_lerp_(old, new, 1 - min(decay, (1 + n) / (10 + n)))
         else:
             torch._foreach_copy_(old, new)
