@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -137,6 +139,33 @@ def test_where_the_c_library_cannot_nothing_is_given_back(monkeypatch, error):
 
     monkeypatch.setattr(rest_collector.ctypes, "CDLL", refuse)
     assert rest_collector.give_back() is False
+    assert rest_collector.keep_large_apart() is False
+
+
+HOLES = """
+import numpy as np, psutil, sys
+from napari_msseg._napari import rest_collector
+if sys.argv[1] == "apart":
+    assert rest_collector.keep_large_apart()
+np.ones(30_000_000, np.uint8)  # glibc takes it as a sign that pieces as large come and go
+kept = [(np.ones(1_000_000, np.uint8), np.ones(2_000, np.uint8)) for _ in range(100)]
+full = psutil.Process().memory_info().rss
+kept = [small for _, small in kept]
+print(full - psutil.Process().memory_info().rss)
+"""
+
+
+def freed(how: str) -> int:
+    """Return how many bytes of 100 MB go back when small pieces between the large stay."""
+    run = subprocess.run(
+        [sys.executable, "-c", HOLES, how], capture_output=True, text=True, check=True
+    )
+    return int(run.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone has mallopt")
+def test_images_go_back_to_the_system_by_themselves():
+    assert freed("apart") > 90_000_000 > freed("as it is")
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone has malloc_trim")

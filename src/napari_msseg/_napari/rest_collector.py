@@ -2,7 +2,8 @@
 
 A full pass of Python's collector looks at everything that napari holds, with all else standing
 still: 0.1 to 0.2 s. Python starts one whenever enough was made since the last. What layers that
-were removed had held is given back to the system then, which the C library may never do by itself.
+were removed had held is given back to the system then, which the C library may never do by itself,
+and images are kept apart from what is small, so that it can be.
 """
 
 from __future__ import annotations
@@ -22,6 +23,13 @@ REST_MS = 1000
 """A hand that did not move for so long rests."""
 WORTH = 3
 """Passes over the younger objects after which a full one is worth its time; at ten Python may."""
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
+"""Parameters of glibc's ``mallopt``, from malloc.h."""
+LARGE_BYTES = 128 * 1024
+"""What is as large gets pages of its own. It is glibc's own start, which it raises up to 32 MB with
+every large piece that is freed: images then lie among all else, and leave holes."""
+MOST_HEAPS = 2
+"""That threads allocate from; glibc's own limit is eight for each core."""
 
 
 class RestCollector:
@@ -33,6 +41,7 @@ class RestCollector:
     """
 
     def __init__(self, viewer: Any) -> None:
+        keep_large_apart()
         self._mouse: tuple[int, int] | None = None
         self._stirred = False
         self._was_removed = False
@@ -81,11 +90,32 @@ class RestCollector:
         self._stirred = True
 
 
+def keep_large_apart() -> bool:
+    """Let images lie on pages of their own, which go back to the system when they are freed.
+
+    Returns
+    -------
+    bool
+        Whether the C library can (glibc's alone).
+    """
+    mallopt = _of_the_c_library("mallopt")
+    if mallopt is None:
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, LARGE_BYTES) and mallopt(M_ARENA_MAX, MOST_HEAPS))
+
+
 def give_back() -> bool:
     """Give freed memory back to the system; return whether the C library can (glibc's alone)."""
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # macOS, musl; Windows takes no None
+    trim = _of_the_c_library("malloc_trim")
+    if trim is None:
         return False
     trim(0)
     return True
+
+
+def _of_the_c_library(name: str) -> Any:
+    """Return a function of the C library, None where it has none of that name."""
+    try:
+        return getattr(ctypes.CDLL(None), name)
+    except (AttributeError, OSError, TypeError):  # macOS, musl; Windows takes no None
+        return None
