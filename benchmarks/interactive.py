@@ -82,6 +82,7 @@ OWN_CODE = (
         "instant",
     ),
     *("mailbox", "mixture", "overview", "pixel_classifiers", "random_walker", "session"),
+    "stabilisation",
 )
 """Modules that our answers depend on as well."""
 

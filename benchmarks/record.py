@@ -24,6 +24,8 @@ PACKAGES = ("torch", "numpy", "scikit-image", "scikit-learn", "napari",
             "monai", "segmentation-models-pytorch")  # fmt: skip
 
 RESULTS = "benchmarks/results"
+COMMIT = "NAPARI_MSSEG_COMMIT"
+"""Environment variable that says which commit a copy without a repository is of."""
 
 
 def commit() -> str:
@@ -32,6 +34,8 @@ def commit() -> str:
     Results themselves do not count: they differ as soon as there is one.
     """
     described = _git("describe", "--always", "--abbrev=12", "--exclude=*")
+    if not described:
+        return os.environ.get(COMMIT, "")
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", f":!/{RESULTS}")
     return described + "-dirty" * bool(changed)
 

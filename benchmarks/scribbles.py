@@ -48,7 +48,8 @@ CODE = (
         "preprocessing",
         "pseudo_labels",
     ),
-    *("scribble2label", "scribble_objective", "simulation", "supervised", "benchmarks.backbones"),
+    *("scribble2label", "scribble_objective", "simulation", "stabilisation"),
+    *("supervised", "benchmarks.backbones"),
 )
 """Modules that every figure depends on."""
 METHODS = ("scribbles", "s2l", "s2l+pixel", "s2l+patch", "s2l+both", "supervised")

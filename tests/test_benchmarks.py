@@ -77,6 +77,13 @@ def test_a_commit_is_marked_where_code_differs_and_not_where_results_do(tmp_path
 # ------------------------------------------------------------- keyed on the code
 
 
+def test_a_copy_without_a_repository_is_told_its_commit(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert record.commit() == ""
+    monkeypatch.setenv(record.COMMIT, "abc123")
+    assert record.commit() == "abc123"
+
+
 def test_a_result_keyed_on_code_outlives_a_commit_and_not_other_code(tmp_path, monkeypatch):
     path = tmp_path / "results.jsonl"
     unit = {"benchmark": "x", "item": "a"}

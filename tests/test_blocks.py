@@ -6,8 +6,9 @@ import pytest
 from napari_msseg import blocks as module
 from napari_msseg.blocks import AnswerMemory, ImageBlocks, assemble, corners
 from napari_msseg.boundaries import edge_strength
-from napari_msseg.mixture import rank_edges
+from napari_msseg.mixture import Ranks, rank_edges
 from napari_msseg.pixel_classifiers import features_of
+from napari_msseg.stabilisation import VarianceStabiliser
 from napari_msseg.tiling import Tile
 
 
@@ -102,9 +103,29 @@ def test_ranks_come_in_the_order_that_is_asked_for(rng):
     image_blocks = ImageBlocks(image, (32, 32))
     for order in (image_blocks.all, image_blocks.all[::-1], image_blocks.all[:2]):
         expected = rank_edges([edge_strength(image[(slice(None), *b)]) for b in order])
-        for found, wanted in zip(image_blocks.ranks(order), expected, strict=True):
+        for found, wanted in zip(
+            image_blocks.ranks(order, VarianceStabiliser()), expected, strict=True
+        ):
             for one, other in zip(found, wanted, strict=True):
                 np.testing.assert_array_equal(one, other)
+
+
+def test_an_edge_is_as_strong_as_on_the_scale_where_it_is_stronger(rng):
+    image = image_of(rng, 64, 64)
+    image_blocks = ImageBlocks(image, (32, 32))
+    wanted: dict[float, list[Ranks]] = {}
+    for ratio in (0.4, 0.7):
+        scale = VarianceStabiliser((float(image.min()),), (float(np.ptp(image)),), (ratio,))
+        parts = [image[(slice(None), *b)] for b in image_blocks.all]
+        plain = rank_edges([edge_strength(part) for part in parts])
+        scaled = rank_edges([edge_strength(scale(part)) for part in parts])
+        wanted[ratio] = [list(map(np.maximum, *pair)) for pair in zip(plain, scaled, strict=True)]
+        for _ in range(2):  # computed, remembered
+            found = image_blocks.ranks(image_blocks.all, scale)
+            for one, other in zip(found, wanted[ratio], strict=True):
+                for axis, expected in zip(one, other, strict=True):
+                    np.testing.assert_array_equal(axis, expected)
+    assert any((a[0] != b[0]).any() for a, b in zip(*wanted.values(), strict=True))
 
 
 def test_chosen_pixels_get_the_features_of_their_blocks(rng):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_msseg.boundaries import (
     certain,
@@ -14,6 +15,7 @@ from napari_msseg.boundaries import (
 )
 from napari_msseg.metrics import iou
 from napari_msseg.scribbles import IGNORED_CLASS as NO
+from napari_msseg.stabilisation import VarianceStabiliser
 
 
 def blob(radius: float = 12.0, shape: tuple[int, ...] = (64, 64), seed: int = 0):
@@ -100,7 +102,7 @@ def test_where_nothing_is_known_no_class_is_certain():
 def test_a_boundary_beside_the_edge_is_put_onto_it(fat, shape):
     inside, image = blob(shape=shape)
     p = soft(inside, fat)
-    found = complete(p, edge_strength(image), (0.85,))
+    found = complete(p, image, (0.85,))
     assert iou(found, inside > 0) > 0.93
     assert fat == 0 or iou(found, inside > 0) > iou(p.argmax(axis=0), inside > 0) + 0.05
 
@@ -112,9 +114,19 @@ def test_several_classes_meet_on_the_edges_between_them():
     outer_p, inner_p = soft(inside, 2.0)[1], soft(inner, -2.0)[1]
     p = np.stack([1 - outer_p, outer_p * (1 - inner_p), outer_p * inner_p])
     truth = (inside > 0).astype(int) + (inner > 0)
-    found = complete(p, edge_strength(image), (0.8,))
+    found = complete(p, image, (0.8,))
     for k in (1, 2):
         assert iou(found, truth, k) > 0.9 > iou(p.argmax(axis=0), truth, k)
+
+
+def test_a_boundary_goes_where_both_sides_are_equally_noisy():
+    """Where an uneven object rises slowly from an even background, it begins at the foot."""
+    inside, _ = blob(20)
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=inside.shape), 2)
+    image = (np.interp(inside, (-1, 8), (0, 1)) * (1 + noise))[np.newaxis].astype(np.float32)
+    p = soft(inside, 0.0)
+    plain = complete(p, image, (0.95,), stabilise=VarianceStabiliser())
+    assert iou(complete(p, image, (0.95,)), inside > 0) > iou(plain, inside > 0) + 0.05
 
 
 def test_what_is_certain_and_what_is_painted_stays():
@@ -122,7 +134,7 @@ def test_what_is_certain_and_what_is_painted_stays():
     p = soft(inside, 0.0)
     painted = np.full(inside.shape, NO)
     painted[:4, :4] = 1  # against all probability
-    found = complete(p, edge_strength(image), (0.9,), painted)
+    found = complete(p, image, (0.9,), painted)
     sure = certain(p, (0.9,))
     known = (sure != NO) & (painted == NO)
     np.testing.assert_array_equal(found[known], sure[known])
@@ -133,19 +145,19 @@ def test_what_is_only_suspected_goes_to_its_surroundings():
     p = np.full((2, 20, 20), 0.02)
     p[1, 5:9, 5:9] = 0.7
     p[0] = 1 - p[1]
-    assert not complete(p, np.zeros((20, 20)), (0.8,)).any()
+    assert not complete(p, np.zeros((1, 20, 20)), (0.8,)).any()
 
 
 def test_where_nothing_is_certain_the_likelier_is_taken():
     p = np.stack([np.full((4, 4), 0.4), np.full((4, 4), 0.6)])
-    assert (complete(p, np.zeros((4, 4)), (0.8,)) == 1).all()
+    assert (complete(p, np.zeros((1, 4, 4)), (0.8,)) == 1).all()
 
 
 def test_one_stroke_does_not_flood_what_nothing_is_certain_of():
     p = np.stack([np.full((6, 6), 0.4), np.full((6, 6), 0.6)])
     painted = np.full((6, 6), NO)
     painted[0, 0] = 0
-    found = complete(p, np.zeros((6, 6)), (0.8,), painted)
+    found = complete(p, np.zeros((1, 6, 6)), (0.8,), painted)
     assert found[0, 0] == 0
     assert found.sum() == 35
 
@@ -153,7 +165,7 @@ def test_one_stroke_does_not_flood_what_nothing_is_certain_of():
 def test_where_all_is_certain_nothing_is_flooded():
     p = np.zeros((2, 4, 4))
     p[1, :2], p[0, 2:] = 1, 1
-    np.testing.assert_array_equal(complete(p, np.zeros((4, 4)), (0.8,)), p.argmax(axis=0))
+    np.testing.assert_array_equal(complete(p, np.zeros((1, 4, 4)), (0.8,)), p.argmax(axis=0))
 
 
 @pytest.mark.parametrize("with_strokes", [False, True])
@@ -172,5 +184,8 @@ def test_without_a_certainty_the_likeliest_class_is_taken(with_strokes):
 def test_with_a_certainty_the_edges_decide():
     inside, image = blob()
     p = soft(inside, 2.0)
-    expected = complete(p, edge_strength(image), (0.85,))
+    expected = complete(p, image, (0.85,))
     np.testing.assert_array_equal(decide(p, image, (0.85,)), expected)
+    scale = VarianceStabiliser((0.0,), (1.0,), (0.5,))
+    expected = complete(p, image, (0.85,), stabilise=scale)
+    np.testing.assert_array_equal(decide(p, image, (0.85,), stabilise=scale), expected)

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_msseg.boundaries import complete, edge_strength
+from napari_msseg.boundaries import complete
 from napari_msseg.errors import InputError
 from napari_msseg.events import PredictionReady, StateChanged, StepDone
 from napari_msseg.metrics import iou
 from napari_msseg.preprocessing import normalise
 from napari_msseg.segmentation import segment
+from napari_msseg.stabilisation import VarianceStabiliser
 from napari_msseg.trainer import Trainer
 
 SHAPES = {
@@ -49,9 +50,10 @@ def test_what_is_not_certain_is_decided_by_the_edges_of_the_image(scene, quick_c
     blob = scene((48, 64))
     config = quick_config(max_steps=30, probabilities=True, instant=True, tile_shape=tile_shape)
     result = segment(blob.image, blob.labels, config)
-    edges = edge_strength(normalise(blob.image).data)
+    pixels = normalise(blob.image).data
     painted = blob.labels.astype(int) - 1
-    expected = complete(result.probabilities, edges, (config.certainty,), painted)
+    scale = VarianceStabiliser.from_classes(pixels, painted)
+    expected = complete(result.probabilities, pixels, (config.certainty,), painted, scale)
     assert (result.mask != expected).mean() < (0.001 if tile_shape == (64, 64) else 0.02)
     plain = segment(blob.image, blob.labels, replace(config, certainty=0.5))
     free = blob.labels == 0

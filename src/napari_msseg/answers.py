@@ -18,6 +18,7 @@ from napari_msseg.guide import Guide
 from napari_msseg.instant import InstantClassifier, Interrupted
 from napari_msseg.pixel_classifiers import Features
 from napari_msseg.scribbles import ScribbleSnapshot
+from napari_msseg.stabilisation import VarianceStabiliser
 from napari_msseg.tiling import Region, apart, grown, inside, round_up
 from napari_msseg.trainer import Trainer
 
@@ -108,6 +109,11 @@ class Answers:
     def use(self, scribbles: ScribbleSnapshot) -> None:
         """Fit the instant classifiers to new strokes, and begin a new sweep."""
         self._strokes = scribbles.dense()
+        self._stabilise = (
+            VarianceStabiliser.from_scribbles(self._pixels, scribbles)
+            if scribbles.is_trainable
+            else None
+        )
         if self._wants_instant:
             self._instant = InstantClassifier(
                 self._pixels,
@@ -247,7 +253,8 @@ class Answers:
         if self._invalid is not None:
             known = np.where(self._invalid[wide], 0, known)
         pixels = self._pixels[(slice(None), *wide)]
-        classes = decide(found.cpu().numpy(), pixels, self._certainty, known)
+        everywhere = found.cpu().numpy()
+        classes = decide(everywhere, pixels, self._certainty, known, self._stabilise)
         return classes[here].astype(np.uint8)
 
 

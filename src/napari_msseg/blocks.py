@@ -18,6 +18,7 @@ import torch
 from napari_msseg.boundaries import edge_strength
 from napari_msseg.mixture import Ranks, rank_edges
 from napari_msseg.pixel_classifiers import Features, features_of, halo_of
+from napari_msseg.stabilisation import VarianceStabiliser
 from napari_msseg.tiling import Region, inside, tiles
 
 FEATURE_BYTES = 200_000_000
@@ -55,6 +56,7 @@ class ImageBlocks:
         self._bytes = 0
         self._turn = 0
         self._ranks: dict[Corners, Ranks] = {}
+        self._ranks_stabilised: tuple[VarianceStabiliser, dict[Corners, Ranks]] | None = None
 
     def begin_turn(self) -> None:
         """Say that the strokes have changed: what was used before may go where room is needed."""
@@ -118,13 +120,33 @@ class ImageBlocks:
             chosen.append(self.all[i])
         return chosen
 
-    def ranks(self, blocks: Sequence[Region]) -> list[Ranks]:
-        """Return `mixture.rank_edges` of blocks, remembered until other blocks are asked for."""
+    def ranks(self, blocks: Sequence[Region], stabilise: VarianceStabiliser) -> list[Ranks]:
+        """Return `mixture.rank_edges` of blocks, on the scale where each edge is stronger.
+
+        Remembered until others are asked for.
+
+        Parameters
+        ----------
+        blocks : sequence of Region
+        stabilise : VarianceStabiliser
+            A scale of intensities beside that of the image.
+        """
         keys = [corners(block) for block in blocks]
         if set(keys) != set(self._ranks):
-            found = rank_edges([edge_strength(self.image[(slice(None), *b)]) for b in blocks])
-            self._ranks = dict(zip(keys, found, strict=True))
-        return [self._ranks[key] for key in keys]
+            self._ranks, self._ranks_stabilised = self._ranked(blocks, VarianceStabiliser()), None
+        if stabilise.changes_nothing:
+            return [self._ranks[key] for key in keys]
+        if self._ranks_stabilised is None or self._ranks_stabilised[0] != stabilise:
+            self._ranks_stabilised = stabilise, self._ranked(blocks, stabilise)
+        both = [(self._ranks[key], self._ranks_stabilised[1][key]) for key in keys]
+        return [[np.maximum(*axis) for axis in zip(*pair, strict=True)] for pair in both]
+
+    def _ranked(
+        self, blocks: Sequence[Region], stabilise: VarianceStabiliser
+    ) -> dict[Corners, Ranks]:
+        """Return the ranks of each block, on one scale."""
+        edges = [edge_strength(stabilise(self.image[(slice(None), *b)])) for b in blocks]
+        return dict(zip(map(corners, blocks), rank_edges(edges), strict=True))
 
 
 class AnswerMemory:

@@ -16,6 +16,7 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 
 from napari_msseg.scribbles import IGNORED_CLASS
+from napari_msseg.stabilisation import VarianceStabiliser
 from napari_msseg.tiling import Region, grown, inside
 
 SIGMA = 0.7
@@ -95,9 +96,10 @@ def of_two_likeliest(probabilities: Floats) -> Floats:
 
 def complete(
     probabilities: Floats,
-    edges: Floats,
+    image: Floats,
     thresholds: Sequence[float],
     painted: Classes | None = None,
+    stabilise: VarianceStabiliser | None = None,
 ) -> npt.NDArray[np.int64]:
     """Give every pixel a class: where the probabilities are not sure, the edges decide.
 
@@ -108,12 +110,13 @@ def complete(
     Parameters
     ----------
     probabilities : ndarray of float, shape (K, [Z,] Y, X)
-    edges : ndarray of float, shape ([Z,] Y, X)
-        `edge_strength` of the image.
+    image : ndarray of float, shape (C, [Z,] Y, X)
     thresholds : sequence of float
         As of `certain`.
     painted : ndarray of int, shape ([Z,] Y, X), optional
         Classes that are known, `IGNORED_CLASS` elsewhere; they win over the probabilities.
+    stabilise : VarianceStabiliser, optional
+        Scale of intensities on which edges are looked for. Default: that of what is certain.
 
     Returns
     -------
@@ -127,6 +130,9 @@ def complete(
     unsure = seeds == IGNORED_CLASS
     if not unsure.any():
         return seeds
+    if stabilise is None:
+        stabilise = VarianceStabiliser.from_classes(image, seeds)
+    edges = edge_strength(stabilise(image))
     # what lies inside of what is certain floods nothing: only its shores take part
     shores = ndimage.binary_dilation(unsure)
     flooded: npt.NDArray[np.int64] = watershed(edges, seeds + 1, mask=shores).astype(np.int64) - 1
@@ -138,6 +144,7 @@ def decide(
     image: Floats,
     certainty: Sequence[float],
     painted: Classes | None = None,
+    stabilise: VarianceStabiliser | None = None,
 ) -> npt.NDArray[np.int64]:
     """Return the class of every pixel: painted, certain, or flooded from what is.
 
@@ -148,11 +155,11 @@ def decide(
     certainty : sequence of float
         Thresholds of `certain`, of the share among the two likeliest classes. Empty: every
         pixel that is not painted has its likeliest class.
-    painted
+    painted, stabilise
         As of `complete`.
     """
     if certainty:
         share = of_two_likeliest(probabilities)
-        return complete(share, edge_strength(image), certainty, painted)
+        return complete(share, image, certainty, painted, stabilise)
     classes: npt.NDArray[np.int64] = probabilities.argmax(axis=0)
     return classes if painted is None else np.where(painted == IGNORED_CLASS, classes, painted)

@@ -28,6 +28,7 @@ from napari_msseg.mixture import EdgeAgreement, choose_mixture
 from napari_msseg.overview import Ground, Overview, classifier_mixture
 from napari_msseg.pixel_classifiers import Features, PixelClassifiers
 from napari_msseg.scribbles import IGNORED_CLASS, ScribbleSnapshot
+from napari_msseg.stabilisation import VarianceStabiliser
 from napari_msseg.tiling import Region, inside
 
 SAMPLES_PER_CLASS = 3000
@@ -145,6 +146,7 @@ class InstantClassifier:
             lessons,
         )
         self._fits = {0: self._fit(*self._stroked)}
+        self._stabilise = VarianceStabiliser.from_scribbles(image, scribbles)
         if not by_edges:
             self.mixture = self._first_mixture = classifier_mixture(n_classes)
             if present == own and self._few_classes:  # strokes of this image alone say where
@@ -155,7 +157,7 @@ class InstantClassifier:
         self._sample: list[Region]
         self._sample = self._blocks.sample(SAMPLE_PIXELS, self._rng, painted, known)
         self._agreement = EdgeAgreement(
-            self._blocks.ranks(self._sample),
+            self._blocks.ranks(self._sample, self._stabilise),
             [self._strokes[block] for block in self._sample],
             [likeliest(before.predict(block)) for block in self._sample] if before else [],
         )
@@ -342,7 +344,7 @@ class InstantClassifier:
         for block in self._sample:
             mixed = self.mixture.probabilities(self.members(block))
             pixels = self._image[(slice(None), *block)]
-            answer[block] = decide(mixed, pixels, CERTAINTY, self._strokes[block])
+            answer[block] = decide(mixed, pixels, CERTAINTY, self._strokes[block], self._stabilise)
         known = np.flatnonzero(answer != IGNORED_CLASS)
         features, classes = self._learnable(answer, known, self._sample)
         both = Features.concatenated([self._stroked[0], features])

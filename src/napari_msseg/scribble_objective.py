@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from napari_msseg import losses
 from napari_msseg.augmentation import Example
-from napari_msseg.boundaries import certain, complete, edge_strength
+from napari_msseg.boundaries import certain, complete
 from napari_msseg.config import Loss, Scribble2LabelConfig
 from napari_msseg.objectives import Predict, dense_loss
 from napari_msseg.pseudo_labels import PseudoLabels
@@ -121,8 +121,7 @@ class ScribbleObjective:
         whole = tuple(slice(0, n) for n in painted.classes.shape)
         probabilities, thresholds = average.probabilities(whole), self.config.confidence_thresholds
         if self.config.complete:
-            edges = edge_strength(painted.image)
-            pseudo = complete(probabilities.numpy(), edges, thresholds, painted.classes)
+            pseudo = complete(probabilities.numpy(), painted.image, thresholds, painted.classes)
         else:
             pseudo = certain(probabilities.numpy(), thresholds)
         if painted.invalid is not None:

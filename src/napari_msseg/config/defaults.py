@@ -32,8 +32,8 @@ def default_supervised_config(ndim: int) -> SupervisedConfig:
             learning_rate=5e-4,
         )
     return SupervisedConfig(
-        model=dataclasses.replace(model, channels=(16, 24, 32, 48)),
-        learning_rate=2e-3,
+        model=dataclasses.replace(model, channels=(32, 48, 64, 96)),
+        learning_rate=1e-3,
         batch_size=2,
         patch_shape=(48, 64, 48),
         augment=AugmentConfig(flips=False, rotation=15.0, elastic=2.0),
@@ -54,8 +54,9 @@ def default_scribble_config(ndim: int, steps: int = 1000) -> SupervisedConfig:
         complete=True,
     )
     base = dataclasses.replace(default_supervised_config(ndim), steps=steps)
-    if ndim == 3:
-        return dataclasses.replace(base, s2l=s2l)
     # large images are predicted many times: the smaller network buys more steps
+    if ndim == 3:
+        model = dataclasses.replace(base.model, channels=(16, 24, 32, 48))
+        return dataclasses.replace(base, model=model, learning_rate=2e-3, s2l=s2l)
     model = dataclasses.replace(base.model, channels=(16, 24, 32, 48, 64), smoothers=Smoothers.TIED)
     return dataclasses.replace(base, model=model, learning_rate=1.5e-3, batch_size=4, s2l=s2l)
