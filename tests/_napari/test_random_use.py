@@ -1189,6 +1189,8 @@ class RandomUse(RuleBasedStateMachine):
         panel, machine = self.dock.moment_panel, self.dock.time_machine
         if self.session.image is not None and self.session.is_running:
             assert machine._current is None or machine._current in machine._all()
+            if panel._moments != machine._all():
+                self.settle()  # written a moment ago; its news is on its way to the dock
             assert panel._moments == machine._all()
 
     @invariant()
