@@ -275,6 +275,22 @@ def test_a_table_is_that_of_its_image(dock, viewer, workers, add_image, add_scri
     assert not dock.object_panel.save_button.isEnabled()
 
 
+def test_objects_are_looked_for_when_another_image_is_trained_on(
+    dock, viewer, workers, add_image, add_scribbles, finders
+):
+    first, scribbles = dock.session.image, dock.session.scribbles
+    other = add_image(viewer, (20, 24), name="other")
+    dock.session.train(other, add_scribbles(viewer, other))
+    _let_it_look(dock)
+    assert not _numbers(dock).any()  # there is no answer yet, and no other image's objects
+    assert dock.object_panel.count.text() == "0 objects"
+    asked = len(finders.asked)
+    dock.session.train(first, scribbles)
+    _let_it_look(dock)
+    assert len(finders.asked) == asked + 1  # its prediction is still there
+    assert _numbers(dock).max() == 2
+
+
 def test_objects_go_with_the_prediction_at_a_reset(dock):
     dock.train_panel.reset_button.click()
     _let_it_look(dock)

@@ -18,6 +18,7 @@ from napari_msseg._napari.single_shots import SingleShots
 from napari_msseg.commands import SharedImage
 from napari_msseg.engine.client import WorkerClient
 from napari_msseg.engine.shared_image import share, unshare
+from napari_msseg.events import SessionState
 from napari_msseg.objects.config import ObjectConfig
 from napari_msseg.objects.messages import (
     COMMANDS,
@@ -72,6 +73,7 @@ class ObjectLayers:
         self._timers = SingleShots()
         self._quiet = self._timers(QUIET_MS, self._ask)
         session.answers.written.connect(self.look)
+        session.state_changed.connect(self._follow)
         session.viewer.layers.events.removed.connect(self._layer_removed)
 
     def close(self) -> None:
@@ -107,6 +109,10 @@ class ObjectLayers:
         """Look at the prediction soon."""
         if self.is_wanted and not self._quiet.isActive():
             self._quiet.start()
+
+    def _follow(self, state: SessionState | None, message: str) -> None:
+        if state is SessionState.PREPARING:  # of another image, perhaps, that was answered before
+            self.look()
 
     @property
     def layer(self) -> Labels | None:
