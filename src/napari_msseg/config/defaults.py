@@ -48,6 +48,7 @@ def default_scribble_config(ndim: int, steps: int = 1000) -> SupervisedConfig:
     s2l = Scribble2LabelConfig(
         warm_up_steps=steps // 2,
         ensemble_period=max(1, steps // 4),
+        confidence_thresholds=(0.9,),
         scribble_weight=0.2,
         pseudo_weight=1.0,
         pseudo_loss=Loss.BOTH,
