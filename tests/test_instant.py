@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from napari_msseg.blocks import ImageBlocks
 from napari_msseg.companions import Lessons
 from napari_msseg.events import PredictionReady, SessionState, StateChanged
 from napari_msseg.instant import ROUNDS, InstantClassifier, Interrupted
 from napari_msseg.metrics import iou
-from napari_msseg.mixture import rank_edges
 from napari_msseg.pixel_classifiers import Features
 from napari_msseg.preprocessing import normalise
 from napari_msseg.random_walker import RandomWalk, Terrain
@@ -257,10 +257,14 @@ def test_what_is_known_of_the_image_changes_no_answer(scene, monkeypatch, shape)
         raise AssertionError("filtered anew")
 
     monkeypatch.setattr("napari_msseg.blocks.features_of", refuse)
-    ranked = []  # edges as the strokes see them: once for the new strokes, not for the image
-    monkeypatch.setattr(
-        "napari_msseg.blocks.rank_edges", lambda edges: ranked.append(1) or rank_edges(edges)
-    )
+    rank, ranked = ImageBlocks._ranked, []
+
+    def rank_once(image_blocks, blocks, stabilise):
+        assert not stabilise.changes_nothing, "ranked anew"  # new strokes may have a new scale
+        ranked.append(stabilise)
+        return rank(image_blocks, blocks, stabilise)
+
+    monkeypatch.setattr(ImageBlocks, "_ranked", rank_once)
     then = InstantClassifier(pixels, more_strokes(blob), 2, before=first)
     assert len(ranked) <= 1
     for wanted, refined in expected:
