@@ -24,6 +24,8 @@ from napari_msseg.model import MSNet, grow_classes, receptive_radius
 
 U_NET_PARAMETERS = 31_000_000
 """Of a U-Net of 64 … 1024 channels, 2D."""
+DENSEVOXNET_PARAMETERS = 1_800_000
+"""Of the smallest 3D network that MSNet is compared with, at its published width."""
 DOUBLE = torch.float64
 
 
@@ -607,13 +609,14 @@ def test_normalised_every_parameter_learns(ndim):
     assert still == []
 
 
-@pytest.mark.parametrize(("ndim", "most"), [(2, 2_500_000), (3, 1_000_000)])
+@pytest.mark.parametrize(("ndim", "most"), [(2, 2_500_000), (3, 1_250_000)])
 def test_the_default_network_of_supervised_training_is_normalised_and_small(ndim, most):
     config = default_supervised_config(ndim).model
     assert config.normalisation is Normalisation.BATCH
     network = MSNet(config)
     assert norms(network)
-    assert sum(p.numel() for p in network.parameters()) < most < U_NET_PARAMETERS
+    smallest_peer = DENSEVOXNET_PARAMETERS if ndim == 3 else U_NET_PARAMETERS
+    assert sum(p.numel() for p in network.parameters()) < most < smallest_peer
 
 
 def test_a_grown_network_keeps_its_running_averages():
