@@ -96,6 +96,7 @@ def measure(scene: Scene, options: argparse.Namespace) -> dict[str, Any]:
     viewer = napari.Viewer()
     viewer.window.resize(*WINDOW)
     image = viewer.add_image(blobs(scene.shape), name="cells")
+    strokes = _first_strokes(image.data)
     viewer.dims.ndisplay = scene.ndisplay
     wait(1.0)
     opened = time.monotonic()
@@ -103,7 +104,9 @@ def measure(scene: Scene, options: argparse.Namespace) -> dict[str, Any]:
     opening = time.monotonic() - opened
     widget.new_scribbles()
     scribbles = viewer.layers[f"{image.name} scribbles"]
-    _first_strokes(scribbles)
+    for label, places in strokes:
+        scribbles.data[places] = label
+    scribbles.refresh()
     if scene.zoom:
         viewer.scene.camera.zoom = scene.zoom
         wait(0.2)
@@ -148,17 +151,17 @@ def blobs(shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
     return image.clip(0, 1)
 
 
-def _first_strokes(scribbles: Any) -> None:
-    """Paint what is bright as foreground and what is dark as background, near the middle."""
-    middle = tuple(n // 2 for n in scribbles.data.shape)
-    truth = blobs(scribbles.data.shape) > 0.5
-    plane = middle[:-2]
-    y, x = middle[-2:]
-    for class_, wanted in ((0, False), (1, True)):
-        ys, xs = np.nonzero(truth[plane][y - 100 : y + 100, x - 100 : x + 100] == wanted)
+def _first_strokes(image: np.ndarray[Any, Any]) -> list[tuple[int, tuple[Any, ...]]]:
+    """Return where near the middle what is dark is background, and what is bright foreground."""
+    middle = tuple(n // 2 for n in image.shape)
+    plane, (y, x) = middle[:-2], middle[-2:]
+    bright = image[plane][y - 100 : y + 100, x - 100 : x + 100] > 0.5
+    strokes = []
+    for label, wanted in ((1, False), (2, True)):
+        ys, xs = np.nonzero(bright == wanted)
         step = max(1, len(ys) // 60)
-        scribbles.data[(*plane, ys[::step] + y - 100, xs[::step] + x - 100)] = class_ + 1
-    scribbles.refresh()
+        strokes.append((label, (*plane, ys[::step] + y - 100, xs[::step] + x - 100)))
+    return strokes
 
 
 def _cold_start(widget: Any, opened: float) -> dict[str, float]:

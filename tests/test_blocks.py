@@ -190,9 +190,11 @@ def test_answers_are_forgotten_by_who_gave_them():
 
 def test_what_was_said_last_is_taken_over():
     before, memory = AnswerMemory(1000), AnswerMemory(1000)
-    assert not memory.take_over(before, (0, 1), 5)
+    memory.take_over(before, (0, 1), 5)
+    assert not memory.holds(5)
     for number, part in ((1, HERE), (0, HERE), (0, THERE)):
         before.keep(number, part, np.full(4, number, np.float32))
-    assert memory.take_over(before, (0, 1), 5)
+    memory.take_over(before, (0, 1), 5)
+    assert memory.holds(5)
     assert memory.get(5, HERE)[0] == 1
     assert memory.get(5, THERE)[0] == 0

@@ -11,9 +11,10 @@ from napari_msseg.config import ModelConfig
 from napari_msseg.errors import InputError
 from napari_msseg.guidance import CHANNELS, Guidance
 from napari_msseg.guide import FILES, Guide, shipped_guide
+from napari_msseg.guided import GUIDED
 from napari_msseg.instant import InstantClassifier, Interrupted
 from napari_msseg.metrics import iou
-from napari_msseg.mixture import Mixture
+from napari_msseg.mixture import LEAST_PROBABILITY, Mixture
 from napari_msseg.model import MSNet
 from napari_msseg.preprocessing import normalise
 from napari_msseg.scribbles import ScribbleSnapshot
@@ -163,6 +164,7 @@ def test_answers_to_earlier_strokes_stand_in_until_there_are_new_ones(scene, mon
     answer = guide.probabilities
     monkeypatch.setattr(guide, "probabilities", lambda *of: asked.append(of[1]) or answer(*of))
     first = InstantClassifier(pixels, blob.scribbles, 2, guide=guide)
+    assert first.refine()
     assert len(asked) == 2  # both parts of the image
     labels, then = blob.labels.copy(), first
     for row in (2, 5):
@@ -180,6 +182,47 @@ def test_answers_to_earlier_strokes_stand_in_until_there_are_new_ones(scene, mon
     )
     last.predict(everywhere((64, 64)))
     assert len(asked) in (3, 4)
+
+
+def test_strokes_on_a_large_image_do_not_wait_for_the_guide(scene, monkeypatch):
+    blob, guide = scene((64, 64)), Guide(shipped_guide(2), CPU)
+    whole = everywhere((64, 64))
+    at_once = InstantClassifier(normalise(blob.image).data, blob.scribbles, 2, guide=guide)
+    assert not at_once.refines_first  # one question is quick
+    expected = at_once.predict(whole)
+
+    monkeypatch.setattr("napari_msseg.guided.BLOCK", (32, 64))
+    asked, answer = [], guide.probabilities
+    monkeypatch.setattr(guide, "probabilities", lambda *of: asked.append(of[1]) or answer(*of))
+    pixels = normalise(blob.image).data
+    found = InstantClassifier(pixels, blob.scribbles, 2, guide=guide)
+    alone = found.mixture.probabilities(found.members(whole))
+    np.testing.assert_allclose(found.predict(whole), alone, atol=LEAST_PROBABILITY)
+    assert asked == []
+    assert found.refines_first
+    assert found.refine()
+    assert len(asked) == 2
+    assert not found.refines_first
+    assert (found.predict(whole).argmax(axis=0) == expected.argmax(axis=0)).mean() > 0.98
+
+
+def test_where_the_guide_said_nothing_yet_the_classifiers_answer(scene, monkeypatch):
+    monkeypatch.setattr("napari_msseg.guided.BLOCK", (32, 64))
+    blob, guide = scene((64, 64)), Guide(shipped_guide(2), CPU)
+    pixels = normalise(blob.image).data
+    first = InstantClassifier(pixels, blob.scribbles, 2, guide=guide)
+    assert first.refine()
+    first._memory.forget(GUIDED, (slice(32, 64), slice(0, 64)))
+    monkeypatch.setattr(guide, "probabilities", None)  # whoever asks, fails
+    labels = blob.labels.copy()
+    labels[2, 2:40] = 1
+    strokes = ScribbleSnapshot.from_labels(labels)
+    then = InstantClassifier(pixels, strokes, 2, guide=guide, before=first)
+    then._with_guide = Mixture(np.array([0.5, 0.5]), np.zeros(2))
+    alone = then.mixture.probabilities(then.members(everywhere((64, 64))))
+    found = then.predict(everywhere((64, 64)))
+    np.testing.assert_allclose(found[:, 32:], alone[:, 32:], atol=LEAST_PROBABILITY)
+    assert np.abs(found[:, :32] - alone[:, :32]).max() > 3 * LEAST_PROBABILITY
 
 
 def test_a_guide_without_a_say_is_not_asked(scene, monkeypatch):

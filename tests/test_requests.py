@@ -22,6 +22,7 @@ from napari_msseg.events import (
     StateChanged,
     StepDone,
 )
+from napari_msseg.guide import Guide
 from napari_msseg.instant import Interrupted
 from napari_msseg.pseudo_labels import PseudoLabels
 from napari_msseg.scribbles import ScribbleSnapshot
@@ -181,6 +182,27 @@ def test_what_is_on_the_screen_is_answered_first_and_then_the_rest(session, corn
     for tile in tiles:
         covered[tile.region] = True
     assert covered.all()
+
+
+def test_on_a_large_image_what_is_on_the_screen_waits_for_no_guide(session, monkeypatch):
+    monkeypatch.setattr("napari_msseg.guided.BLOCK", (128, 256))
+    said, answer = [], Guide.probabilities
+
+    def count(*of):
+        said.append(of)
+        return answer(*of)
+
+    monkeypatch.setattr(Guide, "probabilities", count)
+    asked = session((256, 256), instant=True, warm_start=True, max_steps=3)
+    asked.ask(ShowView(session=7, start=(0, 0), stop=(256, 256)))
+    said_by: list[int] = []
+    events = run(asked, lambda event: said_by.append(len(said)))
+    tiles = [i for i, event in enumerate(events) if isinstance(event, PredictionReady)]
+    steps = [i for i, event in enumerate(events) if isinstance(event, StepDone)]
+    assert events[tiles[0]].classes.shape == (256, 256)
+    assert said_by[tiles[0]] == 0
+    assert tiles[0] < steps[0]
+    assert said_by[steps[1]] == 2
 
 
 def test_a_view_too_large_for_one_piece_is_answered_from_the_middle_before_training_goes_on(

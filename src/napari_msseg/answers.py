@@ -172,9 +172,10 @@ class Answers:
         """Return the part of the image that is on the screen, or a little more.
 
         Where that is too much for one piece, in parts of the sweep, from the middle outwards. None
-        where nothing is known of the screen, or a turn affords all of the image.
+        where nothing is known of the screen, or a turn would answer the same of all of the image.
         """
         shape = self._strokes.shape
+        refines_first = self._instant is not None and self._instant.refines_first
         if self.view is None:
             return []
         part = tuple(
@@ -182,7 +183,8 @@ class Answers:
             for v, b, n in zip(self.view, GLANCE[len(shape)], shape, strict=True)
         )
         pixels = math.prod(s.stop - s.start for s in part)
-        if pixels <= 0 or math.prod(shape) == pixels <= PIXELS_PER_TURN:
+        is_a_turn = math.prod(shape) == pixels <= PIXELS_PER_TURN and not refines_first
+        if pixels <= 0 or is_a_turn:
             return []
         if pixels <= GLANCE_PIXELS:
             return [part]

@@ -185,13 +185,16 @@ class AnswerMemory:
             return
         self._known = OrderedDict((k, v) for k, v in self._known.items() if k[0] != whose)
 
-    def take_over(self, other: AnswerMemory, theirs: Sequence[int], whose: int) -> bool:
-        """Share what some have said elsewhere, the later ones above all; return whether any had."""
+    def holds(self, whose: int) -> bool:
+        """Return whether anything is remembered of what somebody said."""
+        return any(by == whose for by, _ in self._known)
+
+    def take_over(self, other: AnswerMemory, theirs: Sequence[int], whose: int) -> None:
+        """Share what some have said elsewhere, the later ones above all."""
         for who in theirs:
             for (by, part), answer in other._known.items():
                 if by == who:
                     self._known[whose, part] = answer
-        return any(by == whose for by, _ in self._known)
 
 
 def assemble(

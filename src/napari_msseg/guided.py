@@ -52,13 +52,24 @@ class GuidedAnswers:
         if before is not None and before._image is image:
             scale = before._guidance.edge_scale
         self._guidance: Guidance = Guidance(image, strokes, scale)
-        self.knows_before = before is not None and memory.take_over(
-            before._memory, (GUIDED_BEFORE, GUIDED), GUIDED_BEFORE
-        )
-        """Whether it has said something to the strokes before."""
+        if before is not None:
+            memory.take_over(before._memory, (GUIDED_BEFORE, GUIDED), GUIDED_BEFORE)
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether the image is small enough to be asked about in one go."""
+        return all(n <= b for n, b in zip(self._shape, BLOCK, strict=True))
+
+    @property
+    def has_spoken(self) -> bool:
+        """Whether it has said something of any part, to these strokes or to those before."""
+        return any(self._memory.holds(whose) for whose in (GUIDED, GUIDED_BEFORE))
 
     def predict(
-        self, region: Region, votes: Callable[[Region], Floats], *, old_will_do: bool
+        self,
+        region: Region,
+        votes: Callable[[Region], Floats],
+        instead: Callable[[Region], Floats] | None = None,
     ) -> Floats:
         """Return class probabilities of a part.
 
@@ -67,19 +78,22 @@ class GuidedAnswers:
         region : tuple of slice
         votes : callable
             Maps a part to the votes (V, K, *part) of `guidance.Guidance.inputs`, for every class.
-        old_will_do : bool
-            Whether what was said to the strokes before is taken, where something was: to ask
-            takes half a second.
+        instead : callable, optional
+            Where nothing was said to these strokes, what was said to those before is taken, and
+            where nothing was, the class probabilities (K, *part) that this gives of a part: to
+            ask takes half a second, or some. Default: what has not been said is asked.
 
         Returns
         -------
         ndarray of float32, shape (K, *region)
         """
 
-        def answer(part: Region, wanted: Region) -> npt.NDArray[np.float16]:
+        def answer(part: Region, wanted: Region) -> npt.NDArray[np.floating]:
             known = self._memory.get(GUIDED, part)
-            if known is None and old_will_do:
+            if known is None and instead is not None:
                 known = self._memory.get(GUIDED_BEFORE, part)
+                if known is None:
+                    return instead(wanted)
             whole = self._ask(part, votes) if known is None else known
             return whole[(slice(None), *inside(wanted, part))]
 

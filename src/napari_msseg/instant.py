@@ -138,7 +138,10 @@ class InstantClassifier:
             same = before is not None and before._n_classes == n_classes
             old = before._guided if before is not None and same else None
             self._guided = GuidedAnswers(guide, image, self._strokes, self._memory, old)
-        self._study_is_behind = self._guided is not None and self._guided.knows_before
+        # not to keep strokes waiting: it is asked by `refine` about large images, and once more
+        self._study_is_behind = self._guided is not None and (
+            self._guided.has_spoken or not self._guided.is_quick
+        )
         painted = self._blocks.holding(scribbles.indices)
         stroked = [self._blocks.all[i] for i in painted]
         self._stroked = _together(
@@ -159,14 +162,18 @@ class InstantClassifier:
         self._agreement = EdgeAgreement(
             self._blocks.ranks(self._sample, self._stabilise),
             [self._strokes[block] for block in self._sample],
-            [likeliest(before.predict(block)) for block in self._sample] if before else [],
+            [before._said_before(block) for block in self._sample] if before else [],
         )
         self._choose_mixtures()
 
     @property
     def refines_first(self) -> bool:
-        """Whether `refine` is worth more than an answer everywhere, which takes long in volumes."""
-        return self._study_is_behind and self._overview is not None
+        """Whether `refine` is worth more than an answer everywhere.
+
+        It takes long in volumes, and is not the same thing where a guide was never asked.
+        """
+        never_asked = self._guided is not None and not self._guided.has_spoken
+        return self._study_is_behind and (self._overview is not None or never_asked)
 
     def refine(self, interrupted: Callable[[], bool] = _never) -> bool:
         """Ask guide and appraiser about these strokes, if that has not been done; else learn.
@@ -240,11 +247,17 @@ class InstantClassifier:
         if asked._guided is None:
             return mixed
         if asked._with_guide.weights[1] > 0:
-            guided = asked._ask_guide(region, asked._guided)
+            guided = asked._ask_guide(region, asked._guided, mixed)
         else:  # it has no say, and its half second is spared
             guided = np.zeros_like(mixed)
             guided[self._fits[0].classes] = 1
         return asked._with_guide.probabilities(np.stack([mixed, guided]))
+
+    def _said_before(self, region: Region) -> npt.NDArray[np.integer]:
+        """Return the classes of a part, for which the guide is not asked once more."""
+        asked = self._unless(_never)
+        asked._study_is_behind = True
+        return likeliest(asked.predict(region))
 
     def votes(self, region: Region) -> Floats:
         """Return what those who know the strokes alone say of a part: together, then each.
@@ -384,17 +397,23 @@ class InstantClassifier:
             self._first_mixture = self.mixture
         if self._guided is None:
             return
+        mixed = [self.mixture.probabilities(part) for part in members]
         both = [
-            np.stack([self.mixture.probabilities(part), self._ask_guide(block, self._guided)])
-            for part, block in zip(members, self._sample, strict=True)
+            np.stack([part, self._ask_guide(block, self._guided, part)])
+            for part, block in zip(mixed, self._sample, strict=True)
         ]
         self._go_on()
         self._with_guide = choose_mixture(both, self._agreement, adjust=False)
 
     # ------------------------------------------------------------------ answering
 
-    def _ask_guide(self, region: Region, guided: GuidedAnswers) -> Floats:
-        return guided.predict(region, self.votes, old_will_do=self._study_is_behind)
+    def _ask_guide(self, region: Region, guided: GuidedAnswers, mixed: Floats) -> Floats:
+        """Return its answer over a part, or as much as there is time for beside `mixed`."""
+
+        def instead(part: Region) -> Floats:
+            return mixed[(slice(None), *inside(part, region))]
+
+        return guided.predict(region, self.votes, instead if self._study_is_behind else None)
 
     def _of_block(self, rounds: list[int]) -> Callable[[Region, Region], Halves]:
         """Return what maps a part of a block to the answers of the fits of some rounds."""
