@@ -1,13 +1,15 @@
 """Whatever is pressed, painted, moved and said in whatever order: nothing breaks, nothing is lost.
 
 `NAPARI_MSSEG_LONG=10` looks for new trouble for ten minutes, and for objects that are left from
-walk to walk; without it the same walks are taken each time. A walk that failed is printed as the
+walk to walk, and appends what it found to the file that `NAPARI_MSSEG_LONG_JSON` names; without it
+the same walks are taken each time. A walk that failed is printed as the
 shortest row of calls that fails as it did.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import os
 import sys
 import time
@@ -37,6 +39,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QColorDialog, QFileDialog
 
+from benchmarks.record import commit, machine
 from napari_msseg._napari import file_dialogs as dialogs_module
 from napari_msseg._napari import keeper as keeper_module
 from napari_msseg._napari import layers
@@ -82,6 +85,7 @@ from napari_msseg.scribbles import MOST_LOCKED, ScribbleSnapshot
 from napari_msseg.wire import Codec
 
 MINUTES = float(os.environ.get("NAPARI_MSSEG_LONG") or 0)
+RESULTS = os.environ.get("NAPARI_MSSEG_LONG_JSON")
 WALKS, STEPS = (100, 60) if MINUTES else (60, 40)
 FEW = 20
 """Objects of a kind that may be left of a hundred walks."""
@@ -1399,7 +1403,18 @@ def test_random_use_breaks_nothing_and_loses_nothing(stage):
         if time.monotonic() >= end:
             break
     left = {kind: n for kind, n in (alive[-1] - alive[0]).items() if n > FEW}
+    if RESULTS:
+        _record(walks=next(stage.numbers), left=left)
     assert not left
+
+
+def _record(**found: Any) -> None:
+    """Append a line of results: walks that were taken without a failure, and what they left."""
+    about = {"benchmark": "random walks", "minutes": MINUTES, "steps": STEPS, "commit": commit()}
+    command = f"NAPARI_MSSEG_LONG={MINUTES:g} python -m pytest tests/_napari/test_random_use.py"
+    line = json.dumps(about | found | {"machine": machine(), "command": command})
+    with Path(RESULTS or os.devnull).open("a") as file:
+        file.write(line + "\n")
 
 
 def _alive() -> Counter[str]:
