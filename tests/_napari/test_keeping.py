@@ -373,6 +373,19 @@ def test_a_reset_can_be_taken_back_with_its_model(dock, qtbot, workers):
         assert file.read() == b"the weights of before"
 
 
+def test_a_class_that_was_removed_since_does_not_come_back_with_a_reset(dock, qtbot, workers):
+    _click(qtbot, dock.layer_panel.classes.add_button)
+    _click(qtbot, dock.train_panel.train_button)
+    workers[0].state(SessionState.TRAINING)
+    workers[0].tile(np.full((32, 40), 2, np.uint8))
+    _click(qtbot, dock.train_panel.reset_button)
+    assert dock.layer_panel.classes.current == 2
+    _click(qtbot, dock.layer_panel.classes.remove_button)
+    _answer(qtbot, dock, "Bring them back")
+    assert dock.session.has_answered
+    assert not dock.session.prediction.data.any()
+
+
 def test_after_a_reset_train_begins_from_nothing_and_nothing_is_offered(dock, qtbot, workers):
     _click(qtbot, dock.train_panel.train_button)
     workers[0].state(SessionState.TRAINING)

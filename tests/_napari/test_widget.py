@@ -15,10 +15,11 @@ import tifffile
 from napari.components import ViewerModel
 from PIL import Image
 from qtpy.QtCore import QCoreApplication, QEvent, QSize, Qt
+from qtpy.QtWidgets import QScrollArea
 
 from napari_msseg import io
 from napari_msseg._napari import layers
-from napari_msseg._napari.widget import DOCK_WIDTH, ScribbleWidget
+from napari_msseg._napari.widget import DOCK_WIDTH, NARROW, ScribbleWidget
 from napari_msseg.commands import (
     PauseSession,
     ResumeSession,
@@ -165,22 +166,26 @@ def test_the_reason_of_a_state_is_shown(running, workers):
     assert "esting until you paint again" in running.progress_panel.status.text()
 
 
+def _step(worker, step):
+    worker.say(
+        StepDone(
+            session=worker.start.session,
+            generation=1,
+            step=step,
+            seconds=0.25 * step,
+            total=0.5,
+            scribble=0.5,
+            pseudo=0.0,
+            pixel=0.0,
+            patch=0.0,
+        )
+    )
+
+
 def test_steps_are_shown_with_loss_and_device(running, workers):
     workers[0].ready()
     for step in (1, 2, 3, 4):
-        workers[0].say(
-            StepDone(
-                session=workers[0].start.session,
-                generation=1,
-                step=step,
-                seconds=0.25 * step,
-                total=0.5,
-                scribble=0.5,
-                pseudo=0.0,
-                pixel=0.0,
-                patch=0.0,
-            )
-        )
+        _step(workers[0], step)
     text = running.progress_panel.numbers.text()
     for word in ("step 4", "4.0 steps/s", "0.500", "cpu"):
         assert word in text
@@ -723,7 +728,34 @@ def test_the_dock_is_narrow_whatever_is_written_in_it(
     assert max(dock.minimumSizeHint().width(), dock.sizeHint().width()) < 400
     assert frame.minimumSizeHint().width() < 400
     assert isinstance(dock.sizeHint(), QSize)
-    assert dock.sizeHint().width() == DOCK_WIDTH
+    for window, width in ((NARROW + 100, DOCK_WIDTH), (NARROW - 100, dock.minimumWidth())):
+        dock.window().resize(window, 700)
+        assert dock.sizeHint().width() == width
+
+
+def test_the_mask_can_be_saved_however_far_the_dock_is_scrolled(plugin_dock, settled):
+    _, _, dock = plugin_dock()
+    dock.window().resize(1024, 700)
+    dock.window().show()
+    settled()
+    (scroll,) = dock.findChildren(QScrollArea, options=Qt.FindChildOption.FindDirectChildrenOnly)
+    assert scroll.verticalScrollBar().maximum() > 0  # there is more than fits
+    button = dock.export_panel.export_button
+    for place in (0, scroll.verticalScrollBar().maximum()):
+        scroll.verticalScrollBar().setValue(place)
+        settled()
+        assert button.visibleRegion().boundingRect() == button.rect()
+        assert dock.rect().contains(button.mapTo(dock, button.rect().bottomRight()))
+
+
+def test_before_the_first_step_no_room_is_taken_by_numbers_and_curves(running, workers):
+    panel = running.progress_panel
+    parts = panel.score, panel.plot
+    assert not any(part.isVisibleTo(panel) for part in parts)
+    _step(workers[0], 1)
+    assert all(part.isVisibleTo(panel) for part in parts)
+    running._reset()
+    assert not any(part.isVisibleTo(panel) for part in parts)
 
 
 def test_closing_the_viewer_ends_the_worker(

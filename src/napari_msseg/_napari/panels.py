@@ -304,7 +304,10 @@ class LookPanel(QGroupBox):  # type: ignore[misc]
 
 
 class ExportPanel(QGroupBox):  # type: ignore[misc]
-    """The way out, and back in: masks and sessions as files."""
+    """The way out, and back in: masks and sessions as files.
+
+    Its `export_button` is laid out where it is seen however far the dock is scrolled.
+    """
 
     export = Signal()
     save_session = Signal()
@@ -329,7 +332,6 @@ class ExportPanel(QGroupBox):  # type: ignore[misc]
             "Open session…", "Go on with strokes and model of a session file", self.open_session
         )
         grid = QGridLayout(self)
-        grid.addWidget(self.export_button, 0, 0, 1, 2)
         self.apply_button = push_button(
             "Apply to folder…", "Segment all images of a folder with this model", self.apply_wanted
         )
@@ -343,12 +345,12 @@ class ExportPanel(QGroupBox):  # type: ignore[misc]
         self.chore.setWordWrap(True)
         self.chore.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.cancel_button = push_button("Cancel", "What is finished stays", self.cancel_wanted)
-        grid.addWidget(self.save_button, 1, 0)
-        grid.addWidget(self.open_button, 1, 1)
-        grid.addWidget(self.apply_button, 2, 0)
-        grid.addWidget(self.record_button, 2, 1)
-        grid.addWidget(self.chore, 3, 0, 1, 2)
-        grid.addWidget(self.cancel_button, 4, 1)
+        grid.addWidget(self.save_button, 0, 0)
+        grid.addWidget(self.open_button, 0, 1)
+        grid.addWidget(self.apply_button, 1, 0)
+        grid.addWidget(self.record_button, 1, 1)
+        grid.addWidget(self.chore, 2, 0, 1, 2)
+        grid.addWidget(self.cancel_button, 3, 1)
         self.show_chore("")
 
     def show_chore(self, words: str) -> None:

@@ -25,7 +25,7 @@ LOSS_COLOUR, DICE_COLOUR = "#E69F00", "#56B4E9"
 
 
 class ProgressPanel(QGroupBox):  # type: ignore[misc]
-    """Steps and device in numbers, loss and held-out Dice as curves.
+    """Steps and device in numbers, error (loss) and agreement (held-out Dice) as curves.
 
     Its `status`, in words, is laid out where it is seen however far the dock is scrolled.
     """
@@ -35,9 +35,14 @@ class ProgressPanel(QGroupBox):  # type: ignore[misc]
         self.status = _line("Choose an image, press New scribbles, and paint.", 3)
         self.status.setAccessibleName("Status")
         self.numbers = _line("", 2)
+        self.numbers.setToolTip(
+            "The error is the loss that training makes smaller: how far the network is from "
+            "strokes and pseudo-labels. It falls as it learns, and jumps up when strokes are new."
+        )
         self.score = _line("", 2)
         self.score.setToolTip(
-            "Strokes are left out in turn and predicted from the others: how well they agree. "
+            "Strokes are left out in turn and predicted from the others (held-out Dice, 1 at "
+            "best): how well they agree. "
             "It says nothing of places where nobody has painted. Newest strokes are compared with "
             "what was on the screen before anything learned from them."
         )
@@ -57,8 +62,14 @@ class ProgressPanel(QGroupBox):  # type: ignore[misc]
         self.plot.show_losses([], [])
         self.plot.show_scores([], [])
         self._scored = self._agreed = ""
-        self.numbers.setText("")
+        self.numbers.setText("Numbers and curves come with the first step.")
         self.score.setText("")
+        self._make_room(False)
+
+    def _make_room(self, wanted: bool) -> None:
+        """Show score and plot, or leave their room to what is below: screens are small."""
+        for part in (self.score, self.plot):
+            part.setVisible(wanted)
 
     def show_step(self, event: StepDone, device: str) -> None:
         """Add a step to the curve and say where we are."""
@@ -70,6 +81,8 @@ class ProgressPanel(QGroupBox):  # type: ignore[misc]
         self._last_seconds = event.seconds
         newest = 1 / duration
         self._rate += (SMOOTHING if self._rate else 1.0) * (newest - self._rate)
+        if len(self._steps) == 1:
+            self._make_room(True)
         if len(self._steps) == 1 or event.step % REDRAW_EVERY == 0:
             self._draw(event, device)
 
@@ -83,7 +96,7 @@ class ProgressPanel(QGroupBox):  # type: ignore[misc]
         self._scores.append((step, mean))
         self._draw_scores(step)
         n = int(event.n_pieces.sum())
-        self._scored = f"Held-out Dice of {n} strokes: {mean:.2f}"
+        self._scored = f"{n} strokes, each predicted from the others: Dice {mean:.2f}"
         self._say_scores()
 
     def show_agreement(self, share: float) -> None:
@@ -105,7 +118,7 @@ class ProgressPanel(QGroupBox):  # type: ignore[misc]
             self._draw_scores(event.step)
         memory = f" · {event.memory / 2**30:.1f} GB" if event.memory else ""
         self.numbers.setText(
-            f"step {event.step} · {self._rate:.1f} steps/s · loss {self._losses[-1]:.3f}\n"
+            f"step {event.step} · {self._rate:.1f} steps/s · error {self._losses[-1]:.3f}\n"
             f"{device}{memory}"
         )
 
@@ -125,12 +138,15 @@ class _Plot(pyqtgraph.PlotWidget):  # type: ignore[misc]
         self.hideButtons()
         self.setLogMode(y=True)  # single steps may lose a thousand times as much
         self.setMenuEnabled(False)
-        self.setToolTip("Loss (solid, left) and held-out Dice (dashed, right) by training step")
+        self.setToolTip(
+            "By training step: the error that is left (solid, left; the loss, less is better) and "
+            "how well strokes agree (dashed, right; held-out Dice, 1 is best)"
+        )
         item = self.getPlotItem()
         item.showAxis("right")
         for side, words, colour in (
-            ("left", "loss", LOSS_COLOUR),
-            ("right", "held-out Dice", DICE_COLOUR),
+            ("left", "error", LOSS_COLOUR),
+            ("right", "agreement", DICE_COLOUR),
         ):
             axis = item.getAxis(side)
             axis.enableAutoSIPrefix(False)

@@ -55,6 +55,10 @@ if TYPE_CHECKING:
     import napari
 
 DOCK_WIDTH = 320
+PANEL_MARGINS = 6, 6, 6, 6
+SCROLL_BAR = 14
+NARROW = 1200
+"""In a window of less than so many pixels the dock is as narrow as it can be."""
 NO_IMAGE = "Open an image first: Open…, a file dropped on the viewer, or File › Open Sample."
 WORDS = {
     None: "Ready. Paint background and foreground, then press Train.",
@@ -144,7 +148,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
     def _lay_out(self) -> None:
         inside = QWidget()
         column = QVBoxLayout(inside)
-        column.setContentsMargins(6, 0, 6, 6)
+        column.setContentsMargins(4, 0, 4, 4)
         for panel in (
             self.offers,
             self.layer_panel,
@@ -158,6 +162,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self.export_panel,
         ):
             column.addWidget(panel)
+            panel.layout().setContentsMargins(*PANEL_MARGINS)
         column.addStretch(1)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
@@ -169,11 +174,17 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         top.insertWidget(0, self.progress_panel.status, 1)
         box.addLayout(top)
         box.addWidget(scroll)
-        self.setMinimumWidth(inside.minimumSizeHint().width() + 24)
+        bottom = QVBoxLayout()
+        bottom.setContentsMargins(4, 0, 4, 4)
+        bottom.addWidget(self.export_panel.export_button)
+        box.addLayout(bottom)
+        self.setMinimumWidth(inside.minimumSizeHint().width() + SCROLL_BAR)
 
     def sizeHint(self) -> QSize:
         """Ask for a narrow dock: the image needs the room."""
-        return QSize(DOCK_WIDTH, super().sizeHint().height())
+        is_narrow = self.window() is not self and self.window().width() < NARROW
+        width = self.minimumWidth() if is_narrow else DOCK_WIDTH
+        return QSize(width, super().sizeHint().height())
 
     def _say_what_is_elsewhere(self, path: str) -> None:
         """Say that a session is of one image, where others are painted on."""
@@ -390,6 +401,8 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
 
     def _bring_back(self, image: Image, shown: Shown, aside: Path | None) -> None:
         self.session.answers.put_back(shown)
+        for gone in self.session.classes.removed:  # since then
+            self.session.answers.erase(gone.class_)
         model = self.files.bring_back(image, aside)
         goes_on = "Train goes on from that model." if model else "Its model was not kept."
         self.progress_panel.say(f"Back again. {goes_on}")
