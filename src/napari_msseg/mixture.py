@@ -31,6 +31,8 @@ STEADINESS = 0.03
 """Agreement that a change of a class's area by a factor of e against the answer before costs."""
 LEAST_SHARE = 1e-3
 """Of the pixels: changes of smaller areas hardly count."""
+SAME_BITS = 14
+"""Of the 23 of a float's fraction, so .2 %."""
 MOST_WRONG = 0.25
 """Share of the strokes of a class that a mixture may contradict: fewer may be slips of the hand."""
 
@@ -52,10 +54,13 @@ def rank_edges(blocks: Sequence[npt.NDArray[np.floating]]) -> list[Ranks]:
     -------
     list of list of ndarray of float64
         For every block and axis, what lies between two neighbours: 0 the weakest edge, 1 the
-        strongest.
+        strongest. Strengths alike in all but the last `SAME_BITS` bits have the same rank.
     """
-    ordered = np.sort(np.concatenate([block.ravel() for block in blocks]))
-    ranks = [np.searchsorted(ordered, block) / max(1, ordered.size) for block in blocks]
+    # counted, not sorted: a tenth of the time
+    keys = [np.abs(block).astype(np.float32).view(np.int32) >> SAME_BITS for block in blocks]
+    counts = np.bincount(np.concatenate([key.ravel() for key in keys]))
+    below = (np.cumsum(counts) - counts) / max(1, counts.sum())
+    ranks = [below[key] for key in keys]
     return [[np.maximum(*neighbours(rank, axis)) for axis in range(rank.ndim)] for rank in ranks]
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from sklearn import config_context
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -26,6 +27,8 @@ SIGMAS = {2: (1.0, 2.0, 4.0, 8.0), 3: (1.0, 2.0, 4.0)}
 TRUNCATE = 3.0
 """Gaussians are cut off at so many standard deviations."""
 TREES = 40
+SHARED_FROM = 2000
+"""Pixels from which on threads share the trees: of fewer, waiting for each other takes longer."""
 REGRESSION_STRENGTH = 0.1
 """Inverse of the regularisation of the logistic regression."""
 
@@ -103,16 +106,22 @@ class PixelClassifiers:
         self._linear = LinearDiscriminantAnalysis(priors=np.full(n, 1 / n))
         # A little noise: on a flat image every stroke has the same features, and no covariance.
         noise = np.random.default_rng(seed).normal(0, 1e-3, features.linear.shape)
-        self._linear.fit(features.linear + noise, classes)
-        self._forest = RandomForestClassifier(
-            TREES, min_samples_leaf=2, class_weight="balanced", n_jobs=threads, random_state=seed
-        )
-        self._forest.fit(features.multiscale, classes)
-        self._regression = make_pipeline(
-            StandardScaler(),
-            LogisticRegression(C=REGRESSION_STRENGTH, class_weight="balanced", max_iter=200),
-        )
-        self._regression.fit(features.multiscale, classes)
+        # all is finite and settings are ours: to check that takes as long as to fit
+        with config_context(assume_finite=True, skip_parameter_validation=True):
+            self._linear.fit(features.linear + noise, classes)
+            self._forest = RandomForestClassifier(
+                TREES,
+                min_samples_leaf=2,
+                class_weight="balanced",
+                n_jobs=threads if len(classes) >= SHARED_FROM else 1,
+                random_state=seed,
+            )
+            self._forest.fit(features.multiscale, classes)
+            self._regression = make_pipeline(
+                StandardScaler(),
+                LogisticRegression(C=REGRESSION_STRENGTH, class_weight="balanced", max_iter=200),
+            )
+            self._regression.fit(features.multiscale, classes)
 
     def probabilities(self, features: Features, n_classes: int) -> Floats:
         """Return probabilities (3, K, …) of pixels with features (…, F); 0 for unknown classes."""
