@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication
 
+from napari_msseg._napari import keeper as keeper_module
 from napari_msseg._napari.time_machine import TimeMachine
 from napari_msseg.commands import KeepModel
 from napari_msseg.events import ModelKept, SessionState, StepDone
@@ -377,3 +379,30 @@ def _give_pending(dock, worker, weights=b"weights"):
         session = worker.of(KeepModel)[-1].session
         worker.say(ModelKept(session=session, generation=1, path=path))
         _wait(dock)
+
+
+def test_moments_of_a_lazy_image_are_shown_once_it_is_known(
+    viewer, dock, workers, qtbot, monkeypatch
+):
+    da = pytest.importorskip("dask.array")
+    _work(dock, workers[0], 10, 1)
+    dock.moment_panel.remember_button.click()
+    _give_model(dock, workers[0], b"first weights")
+    pixels, scribbles = dock.session.image.data, dock.layer_panel.chosen_scribbles()
+    waiting = []
+
+    def later(target, **_):
+        return SimpleNamespace(start=lambda: waiting.append(target))
+
+    monkeypatch.setattr(keeper_module, "threading", SimpleNamespace(Thread=later))
+    viewer.layers.remove(dock.session.image)
+    lazy = viewer.add_image(da.from_array(pixels, chunks=16), name="lazy")
+    QApplication.processEvents()
+    dock.choose_image(lazy)
+    dock.layer_panel.choose(dock.layer_panel.scribbles, scribbles)
+    dock.train()
+    assert dock.session.image is lazy
+    assert dock.moment_panel._moments == []
+    for target in waiting:
+        target()
+    qtbot.waitUntil(lambda: len(dock.moment_panel._moments) == 1)

@@ -45,6 +45,7 @@ class Keeper:
     """
 
     found = Signal(Image, SavedSession)
+    identified = Signal(Image)  # where its model and its moments are is known from now on
     painted = Signal(Labels, ScribbleSnapshot)
     failed = Signal(str)
 
@@ -72,7 +73,7 @@ class Keeper:
 
     def close(self) -> None:
         """Write what waits, tell nobody any more, and let go of all layers."""
-        for signal in (self.painted, self.found, self.failed):
+        for signal in (self.painted, self.found, self.identified, self.failed):
             signal.disconnect()  # whoever listened may be half gone, and strokes must be kept
         self._keep_changed()
         self._timers.stop()
@@ -248,6 +249,7 @@ class Keeper:
         image.events.data.connect(self._forget_pixels)  # once: napari knows who is connected
         if not layers.is_lazy(image):
             self.fingerprint(image)
+            self.identified.emit(image)
             return
         if image in self._identifying:
             return
@@ -277,6 +279,7 @@ class Keeper:
         for scribbles, owner in list(self._images.items()):
             if owner() is image and self._kept.pop(scribbles, None) is not None:
                 self.keep(scribbles)
+        self.identified.emit(image)
 
     def _has(self, scribbles: Labels, image: Image, saved: SavedSession) -> bool:
         """Whether strokes and locks that were kept are there already."""

@@ -90,6 +90,7 @@ class TimeMachine:
         session.told.connect(self._model_kept)
         session.stepped.connect(self._count)
         session.state_changed.connect(self._follow)
+        keeper.identified.connect(self._show_those_of)
 
     def close(self) -> None:
         """Write what waits for a model, without it. Idempotent."""
@@ -306,6 +307,11 @@ class TimeMachine:
     def _all(self) -> list[Moment]:
         moments = self._moments()
         return [] if moments is None else moments.all()
+
+    def _show_those_of(self, image: Image) -> None:
+        """Show the moments of an image that is known now: a lazy one is read in a thread first."""
+        if image is self._session.image:
+            self._show()
 
     def _show(self) -> None:
         known = self._all()
