@@ -1025,6 +1025,10 @@ class RandomUse(RuleBasedStateMachine):
     def save_the_mask(self, name: str) -> None:
         self.dialogs.path = str(self.folder / name) if name else ""
         self.dock.export_panel.export_button.click()
+        thread = self.dock.dialogs._errand._thread
+        if thread is not None:
+            thread.join()
+        self.settle()
 
     # ------------------------------------------------------------------------- invariants
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -543,7 +545,7 @@ def test_open_while_it_trains_leaves_the_choice_as_it_is(
 def test_without_a_prediction_there_is_nothing_to_write(ready, warnings, qtbot, tmp_path):
     with pytest.raises(InputError, match="Train"):
         ready.export(tmp_path / "mask.tif")
-    _click(qtbot, ready.export_panel.export_button)
+    _save_mask(qtbot, ready)
     assert ["Train" in text for text in warnings] == [True]
     assert list(tmp_path.iterdir()) == []
 
@@ -565,10 +567,57 @@ def answer(monkeypatch):
     return with_path
 
 
+def _save_mask(qtbot, dock):
+    """Press the button, and wait until the file is written."""
+    _click(qtbot, dock.export_panel.export_button)
+    qtbot.waitUntil(lambda: not dock.dialogs._errand.is_running)
+
+
+def test_a_mask_is_written_while_the_window_goes_on(
+    running, workers, warnings, qtbot, tmp_path, answer, monkeypatch
+):
+    """And as it was when the button was pressed."""
+    may_write, write = threading.Event(), io.write_mask
+
+    def slow(*of):
+        assert may_write.wait(10)
+        write(*of)
+
+    monkeypatch.setattr("napari_msseg._napari.file_dialogs.io.write_mask", slow)
+    answer(tmp_path / "mask.tif")
+    workers[0].tile(BLOB)
+    _click(qtbot, running.export_panel.export_button)
+    assert "Writing" in running.progress_panel.status.text()
+    workers[0].tile(1 - BLOB)
+    _click(qtbot, running.export_panel.export_button)
+    assert "Another mask" in warnings[-1]
+    assert list(tmp_path.iterdir()) == []
+    may_write.set()
+    qtbot.waitUntil(lambda: "Saved" in running.progress_panel.status.text())
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "mask.tif"), BLOB)
+
+
+def test_a_dock_that_is_closed_finishes_the_mask_that_it_is_writing(
+    running, workers, qtbot, tmp_path, answer, monkeypatch
+):
+    write = io.write_mask
+
+    def slow(*of):
+        time.sleep(0.3)
+        write(*of)
+
+    monkeypatch.setattr("napari_msseg._napari.file_dialogs.io.write_mask", slow)
+    answer(tmp_path / "mask.tif")
+    workers[0].tile(BLOB)
+    _click(qtbot, running.export_panel.export_button)
+    running.dialogs.close()
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "mask.tif"), BLOB)
+
+
 def test_the_button_asks_for_a_name_and_writes_the_mask(running, workers, qtbot, tmp_path, answer):
     asked = answer(tmp_path / "mask.tif")
     workers[0].tile(BLOB)
-    _click(qtbot, running.export_panel.export_button)
+    _save_mask(qtbot, running)
     assert asked == ["cells_mask.tif"]
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "mask.tif"), BLOB)
 
@@ -579,12 +628,12 @@ def test_a_mask_with_parts_that_had_no_answer_is_written_with_a_warning(
     """A large image is answered part by part, and a part that is all background looks alike."""
     answer(tmp_path / "mask.tif")
     workers[0].tile(BLOB[:, :32])
-    _click(qtbot, running.export_panel.export_button)
+    _save_mask(qtbot, running)
     assert "had no answer yet" in warnings[-1]
     assert "had no answer yet" in running.progress_panel.status.text()
     said = len(warnings)
     workers[0].tile(BLOB[:, 32:], start=(0, 32))
-    _click(qtbot, running.export_panel.export_button)
+    _save_mask(qtbot, running)
     assert len(warnings) == said
 
 
@@ -596,7 +645,7 @@ def test_what_a_format_cannot_hold_of_the_place_of_an_image_is_told(
     workers[0].tile(BLOB)
     for _ in range(2):  # told each time
         said = len(warnings)
-        _click(qtbot, running.export_panel.export_button)
+        _save_mask(qtbot, running)
         assert ["the origin" in text for text in warnings[said:]] == [True]
     assert io.read_image(tmp_path / "mask.tif").affine[0, 2] == 3.0
 
@@ -605,7 +654,7 @@ def test_a_question_that_is_not_answered_writes_nothing(
     running, workers, warnings, qtbot, tmp_path, answer
 ):
     answer("")
-    _click(qtbot, running.export_panel.export_button)
+    _save_mask(qtbot, running)
     assert warnings == []
 
 
@@ -614,7 +663,7 @@ def test_a_file_that_cannot_be_written_is_told_of(
     running, workers, warnings, qtbot, tmp_path, answer, name
 ):
     answer(tmp_path / name)
-    _click(qtbot, running.export_panel.export_button)
+    _save_mask(qtbot, running)
     assert ["mask" in text for text in warnings] == [True]
     assert list(tmp_path.iterdir()) == []
 
@@ -878,6 +927,8 @@ def test_a_viewer_that_is_closed_during_training_takes_its_worker_with_it(real, 
 
 WITHOUT_TORCH = """
 import sys
+import threading
+import time
 
 class Forbidden:
     def find_spec(self, name, path=None, target=None):

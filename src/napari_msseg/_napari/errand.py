@@ -72,12 +72,12 @@ class Errand:
         self._number += 1
         self._then = self._failed = None
 
-    def close(self) -> None:
-        """Forget it, and wait a while for what it is writing. Idempotent."""
+    def close(self, seconds: float | None = CLOSE_SECONDS) -> None:
+        """Forget it, and wait a while for what it is writing, or to its end. Idempotent."""
         self.forget()
         thread, self._thread = self._thread, None
         if thread is not None:
-            thread.join(CLOSE_SECONDS)
+            thread.join(seconds)
 
     def _done(self, number: int, outcome: Any) -> None:
         if number != self._number or self._then is None or self._failed is None:

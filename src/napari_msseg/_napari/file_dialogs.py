@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_info
 from psygnal import Signal
@@ -13,11 +13,13 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_msseg import io
 from napari_msseg._napari import layers
+from napari_msseg._napari.errand import Errand
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.panels import LayerPanel
 from napari_msseg._napari.session_files import SessionFiles, open_file
-from napari_msseg.errors import InputError, InputWarning
+from napari_msseg.errors import InputError
 from napari_msseg.io.dtypes import whole_numbers
+from napari_msseg.io.guard import told_to
 from napari_msseg.objects.table import Measurements, write_csv
 
 NIFTI_TYPES = "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff);;OME-TIFF (*.ome.tif)"
@@ -53,7 +55,12 @@ class FileDialogs:
         self._files = files
         self._panel = panel
         self._folder = folder
+        self._errand = Errand()
         files.saved.connect(self._say_saved)
+
+    def close(self) -> None:
+        """Wait until a mask that somebody wanted is on the disk. Idempotent."""
+        self._errand.close(seconds=None)
 
     def export(self, path: Path) -> None:
         """Write the prediction of the current image to a file, and its classes beside it.
@@ -63,11 +70,16 @@ class FileDialogs:
         InputError
             If there is no prediction, or the file cannot be written.
         """
+        self._export_to(path)()
+
+    def _export_to(self, path: Path) -> Callable[[], None]:
+        """Return what writes the prediction of now to a file, whatever becomes of it meanwhile."""
         image, prediction = self._session.image, self._session.prediction
         if image is None or prediction is None:
             raise InputError(NO_PREDICTION)
-        mask = layers.mask_of(prediction, self._exported_frame(image), image)
-        io.write_mask(path, whole_numbers(mask.data), mask, self._session.classes)
+        shown = layers.mask_of(prediction, self._exported_frame(image), image)
+        mask, classes = shown.like(np.array(shown.data), "T"), self._session.classes
+        return lambda: io.write_mask(path, whole_numbers(mask.data), mask, classes)
 
     def _exported_frame(self, image: Image) -> layers.Frame:
         """Frames of volumes are saved one at a time, frames of images as the stack they are."""
@@ -87,14 +99,33 @@ class FileDialogs:
         types = NIFTI_TYPES if nifti else FILE_TYPES
         path, _ = QFileDialog.getSaveFileName(self._panel.window(), "Save mask", name, types)
         path = f"{path}{suffix}" if path and not Path(path).suffix else path
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always", InputWarning)
-            saved = bool(path) and self._try(lambda: self.export(Path(path)))
-        if saved:
-            self._say_saved(path)
-            for warning in told:
-                self.warned.emit(f"Saved, but {warning.message}")
-            self._say_gaps(image)
+        if path and self._errand.is_running:
+            self.warned.emit("Another mask is being written: save once more when it is there.")
+        elif path:
+            self._try(lambda: self._save_in_a_thread(Path(path), image))
+
+    def _save_in_a_thread(self, path: Path, image: Image) -> None:
+        """Write a mask while the window goes on: large ones take seconds to be compressed."""
+        told: list[str] = []
+        answered = self._session.answers.answered(self._exported_frame(image))
+        name, write = image.name, self._export_to(path)
+
+        def listen_and_write() -> None:
+            with told_to(told.append):
+                write()
+
+        def say() -> None:
+            self._say_saved(str(path))
+            for words in told:
+                self.warned.emit(f"Saved, but {words}")
+            self._say_gaps(name, answered)
+
+        self.said.emit(f"Writing {path} …")
+        self._errand.begin(listen_and_write, lambda _: say(), self._say_failed)
+
+    def _say_failed(self, error: Exception) -> None:
+        known = isinstance(error, InputError)
+        self.warned.emit(str(error) if known else f"The mask could not be written: {error}")
 
     def save_table(self, table: Measurements, image: str) -> None:
         """Ask for a file and write the table of objects of an image to it."""
@@ -164,12 +195,11 @@ class FileDialogs:
         self.said.emit(f"Saved {path}")
         show_info(f"Saved {path}")
 
-    def _say_gaps(self, image: Image) -> None:
+    def _say_gaps(self, image: str, answered: float) -> None:
         """Say what nobody would see in the file: where there is nothing but zeros."""
-        answered = self._session.answers.answered(self._exported_frame(image))
         if answered < 1:
             self.warned.emit(
-                f"Saved, but {max(1, round(100 * (1 - answered)))} % of “{image.name}” had no "
+                f"Saved, but {max(1, round(100 * (1 - answered)))} % of “{image}” had no "
                 "answer yet and are background in the file: train on, or on each frame, and save "
                 "again."
             )

@@ -129,6 +129,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self._list_layers()
         # Both: a dock closed by its × is collected before `destroyed` can fire.
         end = End(
+            self.dialogs.close,
             self.files.close,
             self.keeper.close,
             self.guard.close,

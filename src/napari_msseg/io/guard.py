@@ -7,7 +7,7 @@ import math
 import stat
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 from napari_msseg.errors import InputError, InputWarning
 from napari_msseg.io.memory import available_memory
 
-_BETWEEN_PROGRAMS: ContextVar[bool] = ContextVar("between programs", default=False)
+_LISTENER: ContextVar[Callable[[str], object] | None] = ContextVar("listener", default=None)
 LIBRARY_LOGGERS = ("tifffile", "nibabel.global")
 
 
@@ -26,21 +26,31 @@ def one_line(error: BaseException) -> str:
 
 def warn(path: Path, text: str) -> None:
     """Tell the user something about a file that is used all the same, as an `InputWarning`."""
-    if not _BETWEEN_PROGRAMS.get():
-        warnings.warn(f"{path}: {text}", InputWarning, stacklevel=2)
+    listener, message = _LISTENER.get(), f"{path}: {text}"
+    if listener is None:
+        warnings.warn(message, InputWarning, stacklevel=2)
+    else:
+        listener(message)
+
+
+@contextmanager
+def told_to(listener: Callable[[str], object]) -> Iterator[None]:
+    """Let somebody hear what would be an `InputWarning` of this thread.
+
+    Of this thread alone, which `warnings.catch_warnings` is not.
+    """
+    token = _LISTENER.set(listener)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
 
 
 @contextmanager
 def between_programs() -> Iterator[None]:
-    """Write what only we read again: nobody wants to hear what its format cannot hold.
-
-    Of this thread alone, which `warnings.catch_warnings` is not.
-    """
-    token = _BETWEEN_PROGRAMS.set(True)
-    try:
+    """Write what only we read again: nobody wants to hear what its format cannot hold."""
+    with told_to(lambda _: None):
         yield
-    finally:
-        _BETWEEN_PROGRAMS.reset(token)
 
 
 def require_file(path: Path) -> None:
