@@ -73,6 +73,7 @@ class Worker:
         self._speeds = TwoSpeeds()
         self._session: Session | None = None
         self._model: Checkpoint | None = None
+        self._model_is_of = -1  # whose weights these are
 
     def serve(self) -> NoReturn:
         """Run sessions; the process ends when the commands end."""
@@ -112,8 +113,9 @@ class Worker:
                 self._has_work.set()
                 if self._session is not None:
                     self._session.stop()
-                self._waiting.put(command)
+                self._keep_later(self._early)  # of a session that will not begin
                 self._early = []
+                self._waiting.put(command)
             elif command.session != self._newest:
                 return
             elif self._session is not None and self._session.number == command.session:
@@ -161,12 +163,12 @@ class Worker:
         for event in self._events_of(session):
             self._reply(event)
         # None where it was stopped before its first step: never the weights of another session
-        self._model = session.checkpoint()
+        self._model, self._model_is_of = session.checkpoint(), start.session
         with self._lock:
             self._session = None
             self._is_over = start.session == self._newest
-            late = session.unheard() if self._is_over else []
-        for command in late:
+            late = session.unheard()
+        for command in late:  # also where another session waits: somebody waits for an answer
             self._keep(command)
 
     def _companions_of(self, start: StartSession) -> list[Companion]:
@@ -190,8 +192,15 @@ class Worker:
             session.wait()  # here, so that whoever is woken by a stroke is quick
             event = self._speeds.do(lambda: next(turns, ...), session.is_urgent)
 
+    def _keep_later(self, commands: list[Any]) -> None:
+        for command in commands:
+            if isinstance(command, KeepModel):
+                self._waiting.put(command)
+
     def _keep(self, command: KeepModel) -> None:
-        error = keep_model(self._model, command.path)
+        """Write the weights of a session, if it has any: never those of another one."""
+        ours = self._model if command.session == self._model_is_of else None
+        error = keep_model(ours, command.path)
         self._reply(
             ModelKept(session=command.session, generation=0, path=command.path, error=error)
         )
@@ -220,6 +229,11 @@ class Worker:
         number, generation = start.session, start.generation
         with self._lock:
             self._is_over = number == self._newest
+            if self._is_over:
+                self._keep_later(self._early)
+                self._early = []
+            if start.keep_model and not start.model_path:
+                self._model_is_of = number  # it would have gone on from that
         self._reply(Failed(session=number, generation=generation, message=message))
         self._reply(
             StateChanged(

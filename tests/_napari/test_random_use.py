@@ -654,8 +654,6 @@ class RandomUse(RuleBasedStateMachine):
             if any(asked is one for one in self.answered) or not worker.is_alive:
                 continue
             self.answered.append(asked)
-            if asked.session != worker.start.session and broken:
-                continue  # who was overtaken by another session says nothing
             if not broken:
                 Path(asked.path).write_bytes(b"weights %d" % self.learned)
             error = "the disk is full" if broken else ""
@@ -1278,7 +1276,8 @@ class RandomUse(RuleBasedStateMachine):
         if self.dock.files._waiting is not None:
             worker = self.workers[-1]
             assert worker.is_alive
-            assert worker.of(KeepModel)[-1].session == worker.start.session
+            asked = [a for a in worker.of(KeepModel) if not any(a is one for one in self.answered)]
+            assert str(self.dock.files._waiting[2]) in [a.path for a in asked]
 
     def teardown(self) -> None:
         """Close: what was painted and locked is on the disk, and nothing runs on."""

@@ -27,6 +27,7 @@ from napari_msseg.commands import (
 )
 from napari_msseg.engine.shared_image import share, unshare
 from napari_msseg.events import (
+    NO_MODEL,
     Failed,
     ImageRanked,
     ModelKept,
@@ -369,6 +370,38 @@ def test_a_model_is_written_during_a_session_and_after_its_end(desk, endless, tm
     assert _keep(desk, start, tmp_path / "after.safetensors").error == ""
     during, after = ((tmp_path / f"{n}.safetensors").read_bytes() for n in ("during", "after"))
     assert len(during) == len(after)
+
+
+def _answers(heard, *starts):
+    """What was answered to wishes for the models of sessions: their errors."""
+    return [[m.error for m in _of(ModelKept, heard) if m.session == s.session] for s in starts]
+
+
+def test_a_wish_for_a_model_is_answered_although_another_session_takes_over(
+    desk, endless, tmp_path
+):
+    first = desk.start(config=endless)
+    desk.until_step(first)
+    path = tmp_path / "model.safetensors"
+    desk.worker.send(KeepModel(session=first.session, path=str(path)))
+    heard = desk.until(desk.start(), SessionState.FINISHED)
+    assert _answers(heard, first) == [[""]]
+    assert path.is_file()
+
+
+def test_a_wish_for_the_model_of_a_session_that_never_began_is_answered(desk, endless, tmp_path):
+    """And not with the weights of another one."""
+    first = desk.start(config=endless)
+    desk.until_step(first)
+    overtaken = desk.start()
+    desk.worker.send(KeepModel(session=overtaken.session, path=str(tmp_path / "one.safetensors")))
+    refused = desk.start(image=dataclasses.replace(first.image, path="no such file"))
+    desk.worker.send(KeepModel(session=refused.session, path=str(tmp_path / "two.safetensors")))
+    heard = desk.worker.until(lambda m: _is(m, refused, SessionState.FAILED))
+    heard += desk.until(desk.start(), SessionState.FINISHED)
+    unshare(overtaken.image.path)
+    assert _answers(heard, overtaken, refused) == [[NO_MODEL], [NO_MODEL]]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_new_worker_goes_on_from_a_model_file(desk, converse, scene, quick_config, tmp_path):

@@ -39,6 +39,7 @@ class SessionFiles:
         self._session = session
         self._keeper = keeper
         self._waiting: tuple[Path, SavedSession, Path] | None = None
+        self._asked: Any = None  # the worker that the model is to come from
         self._complained = ""
         self._timer = QTimer()
         self._timer.setInterval(KEEP_MODEL_MS)
@@ -96,8 +97,8 @@ class SessionFiles:
             self._timer.start()
         elif state is None or state.is_final:
             self._timer.stop()
-        if state in (None, SessionState.PREPARING):  # nobody answers any more
-            self._write_waiting("")
+        if state is None or self._session.worker.client is not self._asked:
+            self._write_waiting("")  # nobody answers any more
         if state in (SessionState.STOPPED, SessionState.FINISHED, SessionState.PAUSED):
             self.keep_model()
 
@@ -118,6 +119,7 @@ class SessionFiles:
         if image is self._session.image and model is not None and self._session.has_model:
             self._write_waiting("")  # who saves twice has two files
             self._waiting = path, session, model
+            self._asked = self._session.worker.client
             self._session.keep_model(str(model))
             return
         self._write(path, session, model)
