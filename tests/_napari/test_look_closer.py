@@ -347,6 +347,18 @@ def test_new_strokes_are_compared_with_what_was_on_the_screen(dock, workers, pai
     assert "was right already" in dock.progress_panel.score.text()
 
 
+def test_a_stroke_that_was_another_class_on_the_screen_ends_what_was_said_before(
+    dock, workers, paint, quiet
+):
+    workers[0].state(SessionState.TRAINING)
+    workers[0].tile(np.zeros((32, 40), np.uint8))
+    dock.coach.said.emit("Converged: new strokes agree with the prediction.")
+    assert "Converged" in dock.progress_panel.status.text()
+    paint(dock.session.scribbles, 2, row=25)
+    quiet()
+    assert "being learned" in dock.progress_panel.status.text()
+
+
 def test_a_doubtful_stroke_can_be_shown(dock, viewer, workers):
     """It is named by its position, and a button goes there."""
     workers[0].say(
@@ -364,6 +376,7 @@ def test_a_doubtful_stroke_can_be_shown(dock, viewer, workers):
     )
     assert dock.offers.current.key == "doubt"
     assert "looks like “Foreground”" in dock.offers.text.text()
+    assert "looks like" not in dock.progress_panel.status.text()  # once is enough
     next(b for b in dock.offers.buttons if "Show" in b.text()).click()
     assert _centre(viewer) == (28, 30)
     assert dock.offers.current is None

@@ -16,11 +16,14 @@ import pytest
 import tifffile
 from napari.components import ViewerModel
 from PIL import Image
-from qtpy.QtCore import QCoreApplication, QEvent, QSize, Qt
-from qtpy.QtWidgets import QScrollArea
+from qtpy.QtCore import QCoreApplication, QEvent, QPoint, QPointF, QSize, Qt
+from qtpy.QtGui import QWheelEvent
+from qtpy.QtWidgets import QScrollArea, QTextBrowser
 
 from napari_msseg import io
 from napari_msseg._napari import layers
+from napari_msseg._napari.help import HelpDialog
+from napari_msseg._napari.offers import Offer
 from napari_msseg._napari.widget import DOCK_WIDTH, NARROW, ScribbleWidget
 from napari_msseg.commands import (
     PauseSession,
@@ -532,14 +535,96 @@ def test_open_opens_the_good_ones_among_broken_files(
     assert ready.layer_panel.chosen_image().rgb
 
 
-def test_open_while_it_trains_leaves_the_choice_as_it_is(
+def test_open_while_it_trains_chooses_what_was_opened_and_training_goes_on(
     plugins, running, viewer, qtbot, tmp_path, chosen_files
 ):
     Image.fromarray(np.zeros((9, 12), np.uint8)).save(tmp_path / "other.png")
     chosen_files(tmp_path / "other.png")
     _click(qtbot, running.layer_panel.open_button)
-    assert "other" in viewer.layers
-    assert running.layer_panel.chosen_image() is running.session.image
+    assert running.layer_panel.chosen_image() is viewer.layers["other"]
+    assert running.session.is_running
+    assert running.session.image is viewer.layers["cells"]
+    _click(qtbot, running.layer_panel.new_button)
+    assert running.layer_panel.chosen_scribbles().data.shape == (9, 12)
+    assert "is trained on" in running.offers.current.text
+
+
+def test_the_status_says_what_is_to_be_done_next(viewer, make_dock, qtbot, warnings, paint):
+    dock = make_dock(viewer)
+    status = dock.progress_panel.status
+    _click(qtbot, dock.train_panel.train_button)
+    assert "Open an image first" in status.text()
+    viewer.add_image(np.zeros((32, 40), np.uint8), name="cells")
+    assert "New scribbles" in status.text()
+    _click(qtbot, dock.layer_panel.new_button)
+    assert "Paint" in status.text()
+    for label in (1, 2):
+        paint(dock.layer_panel.chosen_scribbles(), label)
+    assert "press Train" in status.text()
+    dock._reset()
+    assert status.text() == "Ready: press Train."
+
+
+def test_offers_stay_in_sight_however_far_the_dock_is_scrolled(plugin_dock, settled):
+    _, _, dock = plugin_dock()
+    dock.window().resize(1024, 700)
+    dock.window().show()
+    dock.offers.offer(Offer("a", "a question with " + "many words " * 20, (("Yes", int),)))
+    (scroll,) = dock.findChildren(QScrollArea, options=Qt.FindChildOption.FindDirectChildrenOnly)
+    scroll.verticalScrollBar().setValue(scroll.verticalScrollBar().maximum())
+    settled()
+    button = dock.offers.buttons[0]
+    assert button.visibleRegion().boundingRect() == button.rect()
+    assert dock.width() < 400
+
+
+def test_the_status_keeps_its_height(plugin_dock, settled):
+    _, _, dock = plugin_dock()
+    heights = set()
+    for words in ("", "short", "many words " * 30):
+        dock.progress_panel.say(words)
+        settled()
+        heights.add(dock.progress_panel.status.height())
+    assert len(heights) == 1
+    assert dock.progress_panel.status.toolTip()  # all of it
+
+
+def test_the_wheel_over_the_curve_scrolls_the_dock(plugin_dock, workers, settled):
+    _, _, dock = plugin_dock()
+    plot = dock.progress_panel.plot
+    for place in (QPointF(5, 50), QPointF(plot.width() / 2, 50), QPointF(plot.width() - 5, 50)):
+        wheel = QWheelEvent(
+            place,
+            place,
+            QPoint(),
+            QPoint(0, -120),
+            Qt.MouseButton.NoButton,
+            Qt.KeyboardModifier.NoModifier,
+            Qt.ScrollPhase.NoScrollPhase,
+            False,
+        )
+        plot.wheelEvent(wheel)
+        assert not wheel.isAccepted()
+
+
+def test_the_numbers_say_how_much_has_an_answer_until_it_is_all(running, workers):
+    _step(workers[0], 1)
+    workers[0].tile(BLOB[:, :32])
+    assert "50% answered" in running.progress_panel.numbers.text()
+    workers[0].tile(BLOB[:, 32:], start=(0, 32))
+    assert "answered" not in running.progress_panel.numbers.text()
+
+
+def test_help_scrolls_where_it_does_not_fit(plugin_dock, settled):
+    _, _, dock = plugin_dock()
+    dialog = HelpDialog(dock.window())
+    dialog.resize(400, 200)
+    dialog.show()
+    settled()
+    (text,) = dialog.findChildren(QTextBrowser)
+    assert text.verticalScrollBar().maximum() > 0
+    assert "Keys" in text.toPlainText()
+    dialog.close()
 
 
 def test_without_a_prediction_there_is_nothing_to_write(ready, warnings, qtbot, tmp_path):
@@ -620,6 +705,7 @@ def test_the_button_asks_for_a_name_and_writes_the_mask(running, workers, qtbot,
     _save_mask(qtbot, running)
     assert asked == ["cells_mask.tif"]
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "mask.tif"), BLOB)
+    assert "0 Background, 1 Foreground" in running.progress_panel.status.text()
 
 
 def test_a_mask_with_parts_that_had_no_answer_is_written_with_a_warning(

@@ -45,6 +45,8 @@ class ClassIntents:
         self._current, self._before = panel.current, 1
         panel.chosen.connect(self.choose)
         panel.added.connect(self.add)
+        self.n_painted = 0
+        """Classes that were painted when strokes were counted last."""
         panel.removed.connect(self.remove)
         panel.renamed.connect(self.rename)
         panel.coloured.connect(self.recolour)
@@ -142,4 +144,5 @@ class ClassIntents:
             pieces = count_pieces(snapshot)
             counts = {k: (pieces[k], n) for k, n in enumerate(snapshot.counts) if n}
         self._panel.show_counts(counts)
+        self.n_painted = len(counts)
         return sum(pieces for pieces, _ in counts.values())

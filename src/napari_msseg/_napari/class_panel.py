@@ -29,8 +29,8 @@ FEW_PIXELS = 20
 """A class with fewer is said to starve, …"""
 FEW_SHARE = 0.02
 """… and so is one with a smaller share of what is painted."""
-ROWS_SHOWN = 6
-"""More classes than this scroll."""
+FEWEST_ROWS, ROWS_SHOWN = 3, 6
+"""There is room for so many classes, and more than so many scroll."""
 
 
 class ClassPanel(QWidget):  # type: ignore[misc]
@@ -214,9 +214,10 @@ class _List(QTreeWidget):  # type: ignore[misc]
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
 
     def show_rows(self, n: int) -> None:
-        """Be as tall as so many rows."""
+        """Be as tall as so many rows; with a third class nothing jumps yet."""
         row = max(self.sizeHintForRow(0), 22)
-        self.setFixedHeight(self.header().sizeHint().height() + n * row + 2 * self.frameWidth() + 2)
+        rows = max(n, FEWEST_ROWS) * row
+        self.setFixedHeight(self.header().sizeHint().height() + rows + 2 * self.frameWidth() + 2)
 
     def edit(self, index: Any, *args: Any) -> bool:
         """Edit names, and nothing else."""

@@ -7,9 +7,11 @@ from collections import deque
 from psygnal import Signal
 
 from napari_msseg._napari.live import LiveSession
-from napari_msseg.advice import STEADY, Agreement, advice, agreement, doubt
+from napari_msseg.advice import HARD, STEADY, Agreement, advice, agreement, doubt
 from napari_msseg.events import Event, HeldOutScored, SessionState
 from napari_msseg.scribbles import ScribbleSnapshot
+
+LEARNING = "That was another class on the screen: it is being learned."
 
 
 class Coach:
@@ -49,6 +51,8 @@ class Coach:
         if found.painted.sum():
             self._recent.append(found)
             self.agreed.emit(found.fraction)
+            if found.fraction < HARD and session.state is SessionState.TRAINING:
+                self.said.emit(LEARNING)  # whatever was said before, it is not so
 
     def _hear(self, event: Event) -> None:
         if not isinstance(event, HeldOutScored):
@@ -59,6 +63,7 @@ class Coach:
         question = doubt(event, names, self._previous)
         self._previous = event
         if self._session.state in (SessionState.TRAINING, SessionState.WAITING):
-            self.said.emit(words)
-            if question is not None and question[0] == words:
+            asked = question is not None and question[0] == words
+            self.said.emit("" if asked else words)  # once is enough
+            if question is not None and asked:
                 self.doubted.emit(*question)

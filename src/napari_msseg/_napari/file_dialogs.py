@@ -114,8 +114,11 @@ class FileDialogs:
             with told_to(told.append):
                 write()
 
+        meaning = ", ".join(f"{c.class_} {c.name}" for c in self._session.classes)
+
         def say() -> None:
             self._say_saved(str(path))
+            self.said.emit(f"Saved {path}. In it: {meaning}")
             for words in told:
                 self.warned.emit(f"Saved, but {words}")
             self._say_gaps(name, answered)

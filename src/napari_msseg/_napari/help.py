@@ -6,12 +6,19 @@ import weakref
 from typing import Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDialog, QDialogButtonBox, QHBoxLayout, QLabel, QToolButton, QVBoxLayout
+from qtpy.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QHBoxLayout,
+    QTextBrowser,
+    QToolButton,
+    QVBoxLayout,
+)
 
 from napari_msseg._napari.keys import KEYS
 
 STEPS = (
-    "<b>New scribbles</b>, then a stroke or two of every class: background first.",
+    "<b>New scribbles</b>, then a stroke or two of every class.",
     "<b>Train.</b> The first answer comes within seconds. Paint where it is wrong; "
     "with <b>Live</b> on, strokes are taken up as you release the brush.",
     "<b>N</b> takes you to where a stroke would help most.",
@@ -21,6 +28,7 @@ STEPS = (
     "<b>Save mask…</b> writes TIFF or NIfTI that lies exactly over the image, and a table of the "
     "classes beside it. <b>Save session…</b> keeps strokes and model to go on with.",
 )
+SIZE = 560, 620
 SAFE = (
     "Every stroke is on the disk when you release the brush. Open the image again, and the dock "
     "offers what was painted. Strokes are never changed by training, Stop or Reset."
@@ -38,16 +46,14 @@ class HelpDialog(QDialog):  # type: ignore[misc]
         keys = "".join(
             f"<tr><td><b>{key}</b>&nbsp;&nbsp;</td><td>{what}</td></tr>" for key, what in KEYS
         )
-        text = QLabel(f"<ol>{steps}</ol><p>{SAFE}</p><h4>Keys</h4><table>{keys}</table>")
-        text.setTextFormat(Qt.TextFormat.RichText)
-        text.setWordWrap(True)
-        text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        text.setMinimumWidth(420)
+        text = QTextBrowser()  # which scrolls where the screen is too small for it
+        text.setHtml(f"<ol>{steps}</ol><p>{SAFE}</p><h4>Keys</h4><table>{keys}</table>")
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
         buttons.rejected.connect(self.close)
         column = QVBoxLayout(self)
         column.addWidget(text)
         column.addWidget(buttons)
+        self.resize(*SIZE)
 
 
 def help_row(parent: Any) -> QHBoxLayout:

@@ -585,7 +585,8 @@ class LiveSession:
             self.strokes.watch(None)
 
     def _tell_lost(self) -> None:
-        self.warned.emit(f"The {self._lost} layer was removed: training stopped.")
+        again = " Train makes a new one." if self._lost == "prediction" else ""
+        self.warned.emit(f"The {self._lost} layer was removed: training stopped.{again}")
 
     def _set_state(self, state: SessionState | None, message: str) -> None:
         self.state = state

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from psygnal import Signal
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, Qt
 from qtpy.QtWidgets import QAbstractItemView, QTableView, QVBoxLayout, QWidget
 
 from napari_msseg.objects.table import Measurements
@@ -22,6 +22,8 @@ POWERS = {
     "volume": "³",
 }
 """Columns that have a unit."""
+ANGLES = {"orientation": " (rad)"}
+TABLE_HEIGHT = 220
 LARGE = 1e4
 """Numbers that are written to the unit."""
 MARGIN = 16
@@ -105,7 +107,9 @@ class _Model(QAbstractTableModel):  # type: ignore[misc]
         if role != Qt.ItemDataRole.DisplayRole or orientation != Qt.Orientation.Horizontal:
             return None
         name = self._names[section]
-        unit = f" ({short_unit(self._unit)}{POWERS[name]})" if name in POWERS else ""
+        unit = ANGLES.get(name, "")
+        if name in POWERS:
+            unit = f" ({short_unit(self._unit)}{POWERS[name]})"
         return HEADERS.get(name, name.replace("_", " ").capitalize()) + unit
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
@@ -136,6 +140,10 @@ class ObjectTable(QWidget):  # type: ignore[misc]
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
         box.addWidget(self.view)
+
+    def sizeHint(self) -> QSize:
+        """Ask for a header and some rows."""
+        return QSize(super().sizeHint().width(), TABLE_HEIGHT)
 
     def show_objects(self, table: Measurements) -> None:
         """Show a table; what was selected stays so."""

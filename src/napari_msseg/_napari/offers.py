@@ -1,11 +1,11 @@
-"""A strip at the top of the dock that offers something, and waits without getting in the way."""
+"""A strip above what scrolls in the dock: it offers something, and does not get in the way."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class OfferPanel(QFrame):  # type: ignore[misc]
         self.setStyleSheet("#offer { border: 1px solid #E69F00; border-radius: 4px; }")
         self.text = QLabel()
         self.text.setWordWrap(True)
+        self.text.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self._row = QHBoxLayout()
         box = QVBoxLayout(self)
         box.addWidget(self.text)

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 import pyqtgraph
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QGroupBox, QLabel, QVBoxLayout
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import QGroupBox, QLabel, QSizePolicy, QVBoxLayout
 
 from napari_msseg.advice import dice_of, mean_dice
 from napari_msseg.events import HeldOutScored, StepDone
@@ -18,6 +18,10 @@ SMOOTHING = 0.1
 """Weight of the newest loss in the curve and of the newest rate in the status line."""
 REDRAW_EVERY = 4
 """Steps between two drawings of the curve: it is there to be glanced at."""
+PADDING = 10
+"""What napari's style leaves free around a text, above and below."""
+FEWEST_STEPS = 10
+"""The curve of fewer takes as much room as that of so many."""
 PLOT_HEIGHT = 100
 LEAST_LOSS = 1e-4
 """A logarithm needs one."""
@@ -32,14 +36,14 @@ class ProgressPanel(QGroupBox):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__("3 · Watch")
-        self.status = _line("Choose an image, press New scribbles, and paint.", 3)
+        self.status = _Lines("Choose an image, press New scribbles, and paint.", 3)
         self.status.setAccessibleName("Status")
-        self.numbers = _line("", 2)
+        self.numbers = _Lines("", 2)
         self.numbers.setToolTip(
             "The error is the loss that training makes smaller: how far the network is from "
             "strokes and pseudo-labels. It falls as it learns, and jumps up when strokes are new."
         )
-        self.score = _line("", 2)
+        self.score = _Lines("", 3)
         self.score.setToolTip(
             "Strokes are left out in turn and predicted from the others (held-out Dice, 1 at "
             "best): how well they agree. "
@@ -61,7 +65,8 @@ class ProgressPanel(QGroupBox):  # type: ignore[misc]
         self._rate = 0.0
         self.plot.show_losses([], [])
         self.plot.show_scores([], [])
-        self._scored = self._agreed = ""
+        self._scored = self._agreed = self._words = ""
+        self._answered = 1.0
         self.numbers.setText("Numbers and curves come with the first step.")
         self.score.setText("")
         self._make_room(False)
@@ -117,10 +122,22 @@ class ProgressPanel(QGroupBox):  # type: ignore[misc]
         if self._scores:
             self._draw_scores(event.step)
         memory = f" · {event.memory / 2**30:.1f} GB" if event.memory else ""
-        self.numbers.setText(
+        self._words = (
             f"step {event.step} · {self._rate:.1f} steps/s · error {self._losses[-1]:.3f}\n"
             f"{device}{memory}"
         )
+        self._write_numbers()
+
+    def show_answered(self, share: float) -> None:
+        """Say for how much of the image there has been an answer, until it is all of it."""
+        self._answered = share
+        self._write_numbers()
+
+    def _write_numbers(self) -> None:
+        if not self._steps:
+            return
+        rest = f" · {self._answered:.0%} answered" if self._answered < 1 else ""
+        self.numbers.setText(self._words + rest)
 
     def _draw_scores(self, step: int) -> None:
         """Draw the scores as a line that goes on to the present step."""
@@ -128,15 +145,21 @@ class ProgressPanel(QGroupBox):  # type: ignore[misc]
         self.plot.show_scores([p[0] for p in points], [p[1] for p in points])
 
 
+class _LogAxis(pyqtgraph.AxisItem):  # type: ignore[misc]
+    """Says 10^v at v: few ticks, where pyqtgraph's own logarithmic axis has them all overlap."""
+
+    def tickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:
+        return [f"{10**v:.2g}" for v in values]
+
+
 class _Plot(pyqtgraph.PlotWidget):  # type: ignore[misc]
     """Loss to the left-hand scale, held-out Dice to the right-hand one, from 0 to 1."""
 
     def __init__(self) -> None:
-        super().__init__(background=None)
+        super().__init__(background=None, axisItems={"left": _LogAxis("left")})
         self.setFixedHeight(PLOT_HEIGHT)
         self.setMouseEnabled(x=False, y=False)
         self.hideButtons()
-        self.setLogMode(y=True)  # single steps may lose a thousand times as much
         self.setMenuEnabled(False)
         self.setToolTip(
             "By training step: the error that is left (solid, left; the loss, less is better) and "
@@ -146,7 +169,7 @@ class _Plot(pyqtgraph.PlotWidget):  # type: ignore[misc]
         item.showAxis("right")
         for side, words, colour in (
             ("left", "error", LOSS_COLOUR),
-            ("right", "agreement", DICE_COLOUR),
+            ("right", "agree", DICE_COLOUR),
         ):
             axis = item.getAxis(side)
             axis.enableAutoSIPrefix(False)
@@ -165,22 +188,40 @@ class _Plot(pyqtgraph.PlotWidget):  # type: ignore[misc]
         item.vb.sigResized.connect(self._fit)
         self._fit()
 
+    def wheelEvent(self, event: Any) -> None:
+        """Leave the wheel to what is scrolled: axes would take it."""
+        event.ignore()
+
     def _fit(self) -> None:
         self._scale.setGeometry(self.getPlotItem().vb.sceneBoundingRect())
 
     def show_losses(self, steps: list[int], losses: list[float]) -> None:
-        """Draw the loss."""
-        self._losses.setData(steps, [max(loss, LEAST_LOSS) for loss in losses])
+        """Draw the loss, on a logarithmic scale: single steps may lose a thousand times as much."""
+        self._losses.setData(steps, [math.log10(max(loss, LEAST_LOSS)) for loss in losses])
+        if steps:
+            self.setXRange(steps[0], max(steps[-1], steps[0] + FEWEST_STEPS), padding=0)
 
     def show_scores(self, steps: list[int], scores: list[float]) -> None:
         """Draw the held-out Dice."""
         self._scores.setData(steps, scores)
 
 
-def _line(text: str, lines: int) -> Any:
-    """Return a label that keeps its height, whatever is written into it."""
-    label = QLabel(text)
-    label.setWordWrap(True)
-    label.setMinimumHeight(label.fontMetrics().lineSpacing() * lines)
-    label.setAlignment(Qt.AlignmentFlag.AlignTop)
-    return label
+class _Lines(QLabel):  # type: ignore[misc]
+    """A label that keeps its height, whatever is written into it."""
+
+    def __init__(self, text: str, lines: int) -> None:
+        super().__init__(text)
+        self._lines = lines
+        self.setWordWrap(True)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.setAlignment(Qt.AlignmentFlag.AlignTop)
+
+    def hasHeightForWidth(self) -> bool:
+        return False
+
+    def sizeHint(self) -> QSize:
+        """Ask for so many lines, in whatever font the window has."""
+        return QSize(100, self.fontMetrics().lineSpacing() * self._lines + PADDING)
+
+    def minimumSizeHint(self) -> QSize:
+        return self.sizeHint()

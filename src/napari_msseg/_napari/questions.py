@@ -42,7 +42,7 @@ def bring_forgotten_back(image: Image, prediction: Labels, bring_back: Action) -
     return Offer(
         key=FORGOTTEN,
         text=f"Model and prediction of “{image.name}” were forgotten. Strokes stay.",
-        actions=(("Bring them back", bring_back), ("Good", _nothing)),
+        actions=(("Bring them back", bring_back), ("Forget them", _nothing)),
         about=(image, prediction),
     )
 
@@ -51,8 +51,9 @@ def move_stroke(layer: Labels, scribbles: Labels, move: Action, leave: Action) -
     """Ask whether to move a stroke from a layer that nobody trains on."""
     return Offer(
         key=MISSED,
-        text=f"That stroke is on “{layer.name}”, which is not trained on.",
-        actions=((f"Move it to “{scribbles.name}”", move), ("Leave it there", leave)),
+        text=f"That stroke is on “{layer.name}”, which is not trained on. Move it to "
+        f"“{scribbles.name}”?",
+        actions=(("Move it", move), ("Leave it there", leave)),
         about=(layer, scribbles),
     )
 
@@ -72,5 +73,5 @@ def train_on_chosen(scribbles: Labels, trained_on: Labels, train: Action) -> Off
     return Offer(
         key=SWITCH,
         text=f"“{scribbles.name}” is chosen, but “{trained_on.name}” is trained on.",
-        actions=((f"Train on “{scribbles.name}”", train), ("Go on as it is", _nothing)),
+        actions=(("Train on the chosen", train), ("Go on as it is", _nothing)),
     )

@@ -46,7 +46,7 @@ from napari_msseg._napari.time_machine import TimeMachine
 from napari_msseg.classes import ClassTable
 from napari_msseg.commands import WorkerReady
 from napari_msseg.errors import InputError
-from napari_msseg.events import MapKind, SessionState, StepDone
+from napari_msseg.events import MapKind, PredictionReady, SessionState, StepDone
 from napari_msseg.saved_session import SavedSession
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.settings import Settings
@@ -60,8 +60,9 @@ SCROLL_BAR = 14
 NARROW = 1200
 """In a window of less than so many pixels the dock is as narrow as it can be."""
 NO_IMAGE = "Open an image first: Open…, a file dropped on the viewer, or File › Open Sample."
+PAINT = "Paint some background and some foreground, then press Train."
 WORDS = {
-    None: "Ready. Paint background and foreground, then press Train.",
+    None: "Ready: press Train.",
     SessionState.PREPARING: "Preparing the image…",
     SessionState.TRAINING: "Training. Keep painting where it is wrong.",
     SessionState.PAUSED: "Paused. The prediction and the model are kept.",
@@ -122,6 +123,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.canvas_context = CanvasContext(napari_viewer, self)
         self._device_in_words = "starting the worker"
         self._counted: Labels | None = None
+        self._guided: tuple[int, int] | None = None  # the choice that was spoken of
         self._lay_out()
         quieten(self)
         self._use_settings()
@@ -151,7 +153,6 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         column = QVBoxLayout(inside)
         column.setContentsMargins(4, 0, 4, 4)
         for panel in (
-            self.offers,
             self.layer_panel,
             self.train_panel,
             self.progress_panel,
@@ -174,6 +175,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         top = help_row(self)
         top.insertWidget(0, self.progress_panel.status, 1)
         box.addLayout(top)
+        box.addWidget(self.offers)
         box.addWidget(scroll)
         bottom = QVBoxLayout()
         bottom.setContentsMargins(4, 0, 4, 4)
@@ -235,6 +237,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         session, progress = self.session, self.progress_panel
         session.state_changed.connect(self._show_state)
         session.stepped.connect(self._show_step)
+        session.predicted.connect(self._show_answered)
         session.worker_ready.connect(self._show_worker)
         self.coach.scored.connect(progress.show_score)
         self.coach.agreed.connect(progress.show_agreement)
@@ -287,7 +290,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
     def _open_images(self) -> None:
         """Ask for images, open them with our reader, and choose the last one."""
         opened = self.dialogs.open_images()
-        if opened and not self.session.is_running:
+        if opened:
             self.choose_image(opened[-1])
 
     def choose_image(self, layer: Any, own: bool = False) -> None:
@@ -476,15 +479,29 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
     def _words_of(self, state: SessionState | None, message: str = "") -> str:
         if message:
             return message[:1].upper() + message[1:]
+        if state is None:
+            return self._what_next()
         if state is SessionState.TRAINING and self.session.image is not None:
             return f"Training on “{self.session.image.name}”. Keep painting where it is wrong."
         return WORDS.get(state, "")
+
+    def _what_next(self) -> str:
+        """Return what is to be done before Train can be pressed."""
+        panel = self.layer_panel
+        if panel.chosen_image() is None:
+            return NO_IMAGE
+        if panel.chosen_scribbles() is None:
+            return "Press New scribbles, and paint some background and some foreground."
+        return WORDS[None] if self.classes.n_painted > 1 else PAINT
 
     def _advise(self, words: str) -> None:
         self.progress_panel.say(words or self._words_of(self.session.state))
 
     def _show_step(self, event: StepDone) -> None:
         self.progress_panel.show_step(event, self._device_in_words)
+
+    def _show_answered(self, tile: PredictionReady) -> None:
+        self.progress_panel.show_answered(self.session.answers.answered(self.session.frame))
 
     def _show_worker(self, ready: WorkerReady) -> None:
         # of its precision nothing: that differs between images and volumes
@@ -580,6 +597,10 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self._counted = fitting
             self._count_anew(image, fitting)
         self._offer_switch(fitting)
+        choice = id(image), id(scribbles)
+        if choice != self._guided and not self.session.is_running:
+            self.progress_panel.say(self._what_next())
+        self._guided = choice
 
     def _count_anew(self, image: Image, scribbles: Labels | None) -> None:
         """Count what is on a layer, whoever painted it; of what is no scribble Train will say."""
