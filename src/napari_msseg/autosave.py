@@ -165,7 +165,26 @@ class Autosave:
         for name in (STROKES, MODEL):
             if os.path.exists(home / name):
                 with suppress(OSError):
-                    os.replace(home / name, _free(home / name.replace(".", ".before.", 1)))
+                    os.replace(home / name, _free(home / _aside(name)))
+
+    def older(self, fingerprint: str) -> list[SavedSession]:
+        """Return what was set aside for an image, the newest first; without models.
+
+        What cannot be read, has no strokes, or has those that were kept last, is left out.
+        """
+        last = self.find(fingerprint)
+        found = []
+        with suppress(OSError):
+            for path in self._home(fingerprint).glob(_aside(STROKES, "*")):
+                with suppress(InputError):
+                    found.append(replace(_read(path, fingerprint), model=None))
+        others = [
+            saved
+            for saved in found
+            if saved.scribbles.indices.size
+            and not (last is not None and saved.scribbles.same_strokes(last.scribbles))
+        ]
+        return sorted(others, key=lambda saved: saved.saved_at, reverse=True)
 
     def close(self) -> None:
         """Write what waits, once more what could not be written, and end the thread.
@@ -257,6 +276,11 @@ class Autosave:
 
 _OPEN: WeakSet[Autosave] = WeakSet()
 """All of this process: two viewers may keep strokes of the same image."""
+
+
+def _aside(name: str, number: str = "") -> str:
+    """Return the name that a file of strokes, or of a model, is set aside under."""
+    return name.replace(".", f".before{number}.", 1)
 
 
 def _read(path: Path, fingerprint: str) -> SavedSession:

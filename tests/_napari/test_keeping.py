@@ -428,3 +428,29 @@ def test_what_waits_is_written_though_qt_has_deleted_the_timers(dock, monkeypatc
     sip.delete(dock.keeper._quiet)  # at the exit both are garbage, in any order
     dock.keeper.close()
     assert closed
+
+
+def test_strokes_from_before_somebody_started_afresh_are_offered_too(
+    dock, another, qtbot, paint, settled
+):
+    """And to go back to them loses nothing: the last ones are offered then."""
+    painted = np.array(dock.layer_panel.chosen_scribbles().data)
+    dock.close()
+    afresh = another()
+    assert "from before" not in afresh.offers.text.text()
+    _click(qtbot, afresh.layer_panel.new_button)  # whoever does not answer starts afresh, too
+    paint(afresh.layer_panel.chosen_scribbles(), 1, row=3)
+    last = np.array(afresh.layer_panel.chosen_scribbles().data)
+    afresh.close()
+    for expected, rest in ((painted, last), (last, painted)):
+        again = another()
+        assert again.offers.text.text().count("stroke") == 2
+        _answer(qtbot, again, "Those of before")
+        scribbles = again.layer_panel.chosen_scribbles()
+        np.testing.assert_array_equal(scribbles.data, expected)
+        again.keeper.keep(scribbles)
+        settled()
+        np.testing.assert_array_equal(_kept(again).scribbles.labels(), expected)
+        (older, *_) = again.keeper.older(again.layer_panel.chosen_image())
+        np.testing.assert_array_equal(older.scribbles.labels(), rest)
+        again.close()

@@ -227,6 +227,10 @@ class Keeper:
         saved = self.autosave.find(self.fingerprint(image))
         return saved if saved is not None and saved.scribbles.indices.size else None
 
+    def older(self, image: Image) -> list[SavedSession]:
+        """Return what was set aside of an image, the newest first."""
+        return self.autosave.older(self.fingerprint(image))
+
     def model_path(self, image: Image) -> Path | None:
         """Return where the model of an image is kept; None where the image is not known yet."""
         key = self._fingerprints.get(image)

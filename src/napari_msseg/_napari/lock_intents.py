@@ -75,7 +75,9 @@ class LockIntents:
             return
         chosen = self._chosen_object()
         if chosen is None:
-            self.said.emit("Tick Objects, and choose one in the image or the table: that is locked.")
+            self.said.emit(
+                "Tick Objects, and choose one in the image or the table: that is locked."
+            )
             return
         where, class_ = chosen  # as it is drawn: smoothed, and with its holes filled
         self._lock(where, np.where(where, class_, predicted).astype(np.uint8), "the object")

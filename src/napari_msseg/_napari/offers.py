@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout
+from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout
+
+IN_A_ROW = 2
+"""Buttons side by side: the dock is narrow."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,10 @@ class OfferPanel(QFrame):  # type: ignore[misc]
         self.text = QLabel()
         self.text.setWordWrap(True)
         self.text.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self._row = QHBoxLayout()
+        self._grid = QGridLayout()
         box = QVBoxLayout(self)
         box.addWidget(self.text)
-        box.addLayout(self._row)
+        box.addLayout(self._grid)
         self.buttons: list[QPushButton] = []
         self._waiting: list[Offer] = []
         self._show()
@@ -71,7 +74,7 @@ class OfferPanel(QFrame):  # type: ignore[misc]
 
     def _show(self) -> None:
         for button in self.buttons:
-            self._row.removeWidget(button)
+            self._grid.removeWidget(button)
             button.deleteLater()
         self.buttons = []
         offer = self.current
@@ -79,10 +82,10 @@ class OfferPanel(QFrame):  # type: ignore[misc]
         if offer is None:
             return
         self.text.setText(offer.text)
-        for label, action in offer.actions:
+        for place, (label, action) in enumerate(offer.actions):
             button = QPushButton(label)
             button.clicked.connect(lambda _=False, a=action, o=offer: self._answer(o, a))
-            self._row.addWidget(button)
+            self._grid.addWidget(button, *divmod(place, IN_A_ROW))
             self.buttons.append(button)
 
     def _answer(self, offer: Offer, action: Callable[[], object]) -> None:

@@ -25,16 +25,36 @@ def kept_key(image: Image) -> str:
     return f"kept {id(image)}"
 
 
-def go_on_with_kept(image: Image, saved: SavedSession, restore: Action) -> Offer:
-    """Ask whether to go on with the strokes that an earlier session left for an image."""
-    when = datetime.fromisoformat(saved.saved_at).astimezone().strftime("%d %b %Y, %H:%M")
-    n = sum(count_pieces(saved.scribbles))
+def go_on_with_kept(
+    image: Image,
+    saved: SavedSession,
+    restore: Action,
+    older: SavedSession | None = None,
+    restore_older: Action = _nothing,
+) -> Offer:
+    """Ask whether to go on with the strokes that earlier sessions left for an image.
+
+    Those of the last one, or of one before that somebody has started afresh after.
+    """
+    text, actions = (
+        f"{_strokes(saved)} were kept for “{image.name}”",
+        [("Go on with them", restore)],
+    )
+    if older is not None:
+        text += f", and {_strokes(older)} from before"
+        actions.append(("Those of before", restore_older))
     return Offer(
         key=kept_key(image),
-        text=f"{n} stroke{'s' * (n != 1)} of {when} were kept for “{image.name}”.",
-        actions=(("Go on with them", restore), ("Start afresh", _nothing)),
+        text=f"{text}.",
+        actions=(*actions, ("Start afresh", _nothing)),
         about=(image,),
     )
+
+
+def _strokes(saved: SavedSession) -> str:
+    when = datetime.fromisoformat(saved.saved_at).astimezone().strftime("%d %b %Y, %H:%M")
+    n = sum(count_pieces(saved.scribbles))
+    return f"{n} stroke{'s' * (n != 1)} of {when}"
 
 
 def bring_forgotten_back(image: Image, prediction: Labels, bring_back: Action) -> Offer:

@@ -171,14 +171,19 @@ class SessionFiles:
         saved = read_session(path)
         return self.restore(self._image_of(saved), saved)
 
-    def restore(self, image: Image, saved: SavedSession) -> Labels:
-        """Add a layer with kept strokes to an image, and go on with the kept model."""
+    def restore(self, image: Image, saved: SavedSession, is_last: bool = True) -> Labels:
+        """Add a layer with kept strokes to an image, and go on with the kept model.
+
+        Those that are not the last kept of the image take no model along, and the last ones are set
+        aside.
+        """
         if saved.scribbles.shape != layers.spatial_shape(image):
             raise InputError(
                 f"the strokes have shape {saved.scribbles.shape} but {image.name!r} has "
                 f"{layers.spatial_shape(image)}"
             )
-        self._keeper.claim(image)
+        if is_last:
+            self._keeper.claim(image)
         scribbles = layers.new_scribbles(image, saved.classes)
         scribbles.metadata[layers.CLASSES] = saved.classes.to_mapping()
         scribbles.data[...] = saved.scribbles.labels()  # nothing that undo takes away
@@ -191,7 +196,7 @@ class SessionFiles:
                 temporary.write_bytes(saved.model)
         if image is not self._session.image or saved.model is not None:
             self._session.forget_model()
-        if model is not None and model.is_file():
+        if is_last and model is not None and model.is_file():
             self._session.model_paths[image] = str(model)
         return scribbles
 

@@ -446,11 +446,14 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
     def _offer_kept(self, image: Image, saved: SavedSession) -> None:
         """Offer strokes that an earlier session left for an image."""
         restore = weak(self._restore, image, saved)
-        self.offers.offer(questions.go_on_with_kept(image, saved, restore))
+        older = next(iter(self.keeper.older(image)), None)
+        restore_older = weak(self._restore, image, older, False)
+        offer = questions.go_on_with_kept(image, saved, restore, older, restore_older)
+        self.offers.offer(offer)
 
-    def _restore(self, image: Image, saved: SavedSession) -> None:
+    def _restore(self, image: Image, saved: SavedSession, is_last: bool = True) -> None:
         if image in self.viewer.layers:
-            self._try(lambda: self._take_in_hand(self.files.restore(image, saved)))
+            self._try(lambda: self._take_in_hand(self.files.restore(image, saved, is_last)))
 
     def _offer_move(self, layer: Labels) -> None:
         """Offer to move a stroke from a layer that nobody trains on."""
