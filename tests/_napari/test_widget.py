@@ -18,7 +18,7 @@ from napari.components import ViewerModel
 from PIL import Image
 from qtpy.QtCore import QCoreApplication, QEvent, QPoint, QPointF, QSize, Qt
 from qtpy.QtGui import QWheelEvent
-from qtpy.QtWidgets import QScrollArea, QTextBrowser
+from qtpy.QtWidgets import QScrollArea, QTextBrowser, QWidget
 
 from napari_msseg import io
 from napari_msseg._napari import layers
@@ -587,6 +587,16 @@ def test_the_status_keeps_its_height(plugin_dock, settled):
         heights.add(dock.progress_panel.status.height())
     assert len(heights) == 1
     assert dock.progress_panel.status.toolTip()  # all of it
+
+
+def test_long_tooltips_break_their_lines(plugin_dock, settled):
+    """Qt breaks the lines of rich text alone; and what they say is said as it is."""
+    _, _, dock = plugin_dock()
+    tips = [w.toolTip() for w in dock.findChildren(QWidget) if len(w.toolTip()) > 80]
+    assert tips
+    assert all(tip.startswith("<qt>") for tip in tips)
+    dock.progress_panel.say("a < b & " + "many words " * 10)
+    assert "a &lt; b &amp; many" in dock.progress_panel.status.toolTip()
 
 
 def test_the_wheel_over_the_curve_scrolls_the_dock(plugin_dock, workers, settled):

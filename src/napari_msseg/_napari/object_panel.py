@@ -44,7 +44,7 @@ class ObjectPanel(QGroupBox):  # type: ignore[misc]
         self.count.setAlignment(Qt.AlignmentFlag.AlignRight)
         self.smoothing = QSlider(Qt.Orientation.Horizontal)
         self.smoothing.setRange(0, MOST_SMOOTHING)
-        self.smoothing.setToolTip("Shorter outlines: threshold dynamics, so many steps")
+        self.smoothing.setToolTip("Makes outlines smoother; what is thin goes")
         self.min_size = _size("Smaller objects are left out")
         self.fill = _size("Smaller holes in objects are filled")
         self.split = QCheckBox("Split below")
@@ -53,7 +53,10 @@ class ObjectPanel(QGroupBox):  # type: ignore[misc]
         self.neck.setRange(1, 100)
         self.neck.setSuffix(" %")
         self.neck.setValue(75)
-        self.neck.setToolTip("Of the width of the smaller part: narrower, and it is a neck")
+        self.neck.setToolTip(
+            "Objects are cut where they are narrower than this share of the width of the smaller "
+            "part"
+        )
         self.neck.setKeyboardTracking(False)
         self.table_button = push_button(
             "Table", "A row an object: sizes, shapes, intensities", self.table_wanted

@@ -9,6 +9,7 @@ import pyqtgraph
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QGroupBox, QLabel, QSizePolicy, QVBoxLayout
 
+from napari_msseg._napari.tool_tips import broken
 from napari_msseg.advice import dice_of, mean_dice
 from napari_msseg.events import HeldOutScored, StepDone
 
@@ -115,7 +116,7 @@ class ProgressPanel(QGroupBox):  # type: ignore[misc]
     def say(self, text: str) -> None:
         """Show a line of plain words."""
         self.status.setText(text)
-        self.status.setToolTip(text)
+        self.status.setToolTip(broken(text))
 
     def _draw(self, event: StepDone, device: str) -> None:
         self.plot.show_losses(self._steps, self._losses)

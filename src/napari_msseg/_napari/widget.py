@@ -43,6 +43,7 @@ from napari_msseg._napari.session_files import SessionFiles
 from napari_msseg._napari.study import Study
 from napari_msseg._napari.study_panel import StudyPanel
 from napari_msseg._napari.time_machine import TimeMachine
+from napari_msseg._napari.tool_tips import break_tool_tips
 from napari_msseg.classes import ClassTable
 from napari_msseg.commands import WorkerReady
 from napari_msseg.errors import InputError
@@ -126,6 +127,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self._guided: tuple[int, int] | None = None  # the choice that was spoken of
         self._lay_out()
         quieten(self)
+        break_tool_tips(self)
         self._use_settings()
         self._wire()
         self._list_layers()
