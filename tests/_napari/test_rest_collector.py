@@ -28,6 +28,7 @@ class Cycle:
 @pytest.fixture
 def collector(viewer: ViewerModel) -> Iterator[RestCollector]:
     collector = RestCollector(viewer)
+    collector._timer.stop()  # on a slow machine it would look while a test gets ready
     yield collector
     collector.close()
 

@@ -118,7 +118,7 @@ class FileDialogs:
 
         def say() -> None:
             self._say_saved(str(path))
-            self.said.emit(f"Saved {path}. In it: {meaning}")
+            self.said.emit(f"Saved {path.name}: {meaning}")
             for words in told:
                 self.warned.emit(f"Saved, but {words}")
             self._say_gaps(name, answered)
