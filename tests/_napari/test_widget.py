@@ -18,7 +18,7 @@ from napari.components import ViewerModel
 from PIL import Image
 from qtpy.QtCore import QCoreApplication, QEvent, QPoint, QPointF, QSize, Qt
 from qtpy.QtGui import QWheelEvent
-from qtpy.QtWidgets import QScrollArea, QTextBrowser, QWidget
+from qtpy.QtWidgets import QPushButton, QScrollArea, QTextBrowser, QWidget
 
 from napari_msseg import io
 from napari_msseg._napari import layers
@@ -576,6 +576,18 @@ def test_offers_stay_in_sight_however_far_the_dock_is_scrolled(plugin_dock, sett
     button = dock.offers.buttons[0]
     assert button.visibleRegion().boundingRect() == button.rect()
     assert dock.width() < 400
+
+
+def test_buttons_of_offers_that_are_gone_cover_nothing(plugin_dock, settled):
+    _, _, dock = plugin_dock()
+    dock.window().show()
+    for key in "ab":
+        dock.offers.offer(Offer(key, "a question", (("Yes", int), ("No", int))))
+    dock.offers.withdraw("a")
+    for _ in range(2):
+        QCoreApplication.processEvents()  # which deletes nothing
+    shown = [b for b in dock.offers.findChildren(QPushButton) if b.isVisibleTo(dock)]
+    assert shown == dock.offers.buttons
 
 
 def test_the_status_keeps_its_height(plugin_dock, settled):

@@ -75,6 +75,7 @@ class OfferPanel(QFrame):  # type: ignore[misc]
     def _show(self) -> None:
         for button in self.buttons:
             self._grid.removeWidget(button)
+            button.hide()  # until it is deleted it would lie over the next ones
             button.deleteLater()
         self.buttons = []
         offer = self.current
