@@ -175,7 +175,6 @@ class Answers:
         where nothing is known of the screen, or a turn would answer the same of all of the image.
         """
         shape = self._strokes.shape
-        refines_first = self._instant is not None and self._instant.refines_first
         if self.view is None:
             return []
         part = tuple(
@@ -183,6 +182,7 @@ class Answers:
             for v, b, n in zip(self.view, GLANCE[len(shape)], shape, strict=True)
         )
         pixels = math.prod(s.stop - s.start for s in part)
+        refines_first = self._instant is not None and self._instant.refines_first
         is_a_turn = math.prod(shape) == pixels <= PIXELS_PER_TURN and not refines_first
         if pixels <= 0 or is_a_turn:
             return []

@@ -113,8 +113,7 @@ class Worker:
                 self._has_work.set()
                 if self._session is not None:
                     self._session.stop()
-                self._keep_later(self._early)  # of a session that will not begin
-                self._early = []
+                self._end_early()
                 self._waiting.put(command)
             elif command.session != self._newest:
                 return
@@ -192,8 +191,10 @@ class Worker:
             session.wait()  # here, so that whoever is woken by a stroke is quick
             event = self._speeds.do(lambda: next(turns, ...), session.is_urgent)
 
-    def _keep_later(self, commands: list[Any]) -> None:
-        for command in commands:
+    def _end_early(self) -> None:
+        """Forget what was said to a session that will not begin; wishes get their answer."""
+        early, self._early = self._early, []
+        for command in early:
             if isinstance(command, KeepModel):
                 self._waiting.put(command)
 
@@ -230,8 +231,7 @@ class Worker:
         with self._lock:
             self._is_over = number == self._newest
             if self._is_over:
-                self._keep_later(self._early)
-                self._early = []
+                self._end_early()
             if start.keep_model and not start.model_path:
                 self._model_is_of = number  # it would have gone on from that
         self._reply(Failed(session=number, generation=generation, message=message))

@@ -63,7 +63,8 @@ class Coach:
         question = doubt(event, names, self._previous)
         self._previous = event
         if self._session.state in (SessionState.TRAINING, SessionState.WAITING):
-            asked = question is not None and question[0] == words
-            self.said.emit("" if asked else words)  # once is enough
-            if question is not None and asked:
+            if question is not None and question[0] == words:
+                self.said.emit("")  # once is enough
                 self.doubted.emit(*question)
+            else:
+                self.said.emit(words)

@@ -117,8 +117,7 @@ class FileDialogs:
         meaning = ", ".join(f"{c.class_} {c.name}" for c in self._session.classes)
 
         def say() -> None:
-            self._say_saved(str(path))
-            self.said.emit(f"Saved {path.name}: {meaning}")
+            self._say_saved(str(path), f"{path.name}: {meaning}")
             for words in told:
                 self.warned.emit(f"Saved, but {words}")
             self._say_gaps(name, answered)
@@ -192,10 +191,10 @@ class FileDialogs:
 
     # ---------------------------------------------------------------------- telling
 
-    def _say_saved(self, path: str) -> None:
+    def _say_saved(self, path: str, what: str = "") -> None:
         self._folder = str(Path(path).resolve().parent)
         self.folder_used.emit(self._folder)
-        self.said.emit(f"Saved {path}")
+        self.said.emit(f"Saved {what or path}")
         show_info(f"Saved {path}")
 
     def _say_gaps(self, image: str, answered: float) -> None:

@@ -62,8 +62,8 @@ NARROW = 1200
 """In a window of less than so many pixels the dock is as narrow as it can be."""
 NO_IMAGE = "Open an image first: Open…, a file dropped on the viewer, or File › Open Sample."
 PAINT = "Paint some background and some foreground, then press Train."
+READY = "Ready: press Train."
 WORDS = {
-    None: "Ready: press Train.",
     SessionState.PREPARING: "Preparing the image…",
     SessionState.TRAINING: "Training. Keep painting where it is wrong.",
     SessionState.PAUSED: "Paused. The prediction and the model are kept.",
@@ -488,7 +488,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             return self._what_next()
         if state is SessionState.TRAINING and self.session.image is not None:
             return f"Training on “{self.session.image.name}”. Keep painting where it is wrong."
-        return WORDS.get(state, "")
+        return WORDS[state]
 
     def _what_next(self) -> str:
         """Return what is to be done before Train can be pressed."""
@@ -497,7 +497,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             return NO_IMAGE
         if panel.chosen_scribbles() is None:
             return "Press New scribbles, and paint some background and some foreground."
-        return WORDS[None] if self.classes.n_painted > 1 else PAINT
+        return READY if self.classes.n_painted > 1 else PAINT
 
     def _advise(self, words: str) -> None:
         self.progress_panel.say(words or self._words_of(self.session.state))
