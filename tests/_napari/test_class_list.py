@@ -49,6 +49,61 @@ def test_the_list_counts_strokes_and_pixels_of_each_class_as_they_are_painted(do
     assert [r.text(STROKES) for r in _rows(dock)] == ["1", "2", "1"]
 
 
+def test_what_is_said_of_a_removed_class_goes_when_it_comes_back(dock, qtbot, quiet):
+    dock.classes.remove(2)
+    status = dock.progress_panel.status
+    assert status.text() == "“Class 3” and its strokes are removed: Ctrl-Z brings them back."
+    said = []
+    dock.classes.said.connect(said.append)
+    _strokes(dock).undo()
+    quiet()
+    assert said == ["“Class 3” is back, with its strokes."]
+    assert "Ctrl-Z" not in status.text()
+
+
+def test_of_a_class_without_strokes_nothing_is_said_to_come_back(dock, qtbot):
+    _click(qtbot, _panel(dock).add_button)
+    dock.classes.remove(3)
+    assert dock.progress_panel.status.text() == "“Class 4” is removed."
+
+
+def test_classes_that_were_made_for_another_image_are_asked_about(
+    dock, viewer, qtbot, add_image, paint
+):
+    paint(_strokes(dock), 1, row=20)  # it is the strokes of its image
+    add_image(viewer, (20, 24), name="other")
+    _click(qtbot, dock.layer_panel.new_button)
+    assert _names(dock) == ["Background", "Foreground", "Class 3"]
+    assert "those of “cells”: Background, Foreground, Class 3" in dock.offers.current.text
+    _, begin = dock.offers.buttons
+    _click(qtbot, begin)
+    assert _names(dock) == ["Background", "Foreground"]
+    dock.layer_panel.choose(dock.layer_panel.image, viewer.layers["cells"])
+    dock._use_chosen_image()
+    assert _names(dock) == ["Background", "Foreground", "Class 3"]
+
+
+def test_who_begins_with_two_classes_keeps_what_is_painted(dock, viewer, qtbot, add_image, paint):
+    paint(_strokes(dock), 1, row=20)
+    add_image(viewer, (40, 44), name="other")
+    _click(qtbot, dock.layer_panel.new_button)
+    paint(_strokes(dock), 3)
+    _, begin = dock.offers.buttons
+    _click(qtbot, begin)
+    assert _names(dock) == ["Background", "Foreground", "Class 3"]
+    assert (_strokes(dock).data == 3).any()
+
+
+def test_two_classes_as_they_come_are_not_asked_about(
+    viewer, make_dock, warnings, qtbot, add_image, add_scribbles
+):
+    add_scribbles(viewer, add_image(viewer))
+    dock = make_dock(viewer)
+    add_image(viewer, (20, 24), name="other")
+    _click(qtbot, dock.layer_panel.new_button)
+    assert dock.offers.current is None
+
+
 def test_undo_is_counted_too(dock, paint, quiet):
     paint(_strokes(dock), 2, row=20)
     _strokes(dock).undo()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.utils import interactions
 from qtpy.QtCore import QCoreApplication, QEvent
 
 from napari_msseg._napari import layers
@@ -126,6 +129,117 @@ def test_a_slice_is_locked_and_unlocked(
     assert [bool(plane.any()) for plane in dock.session.prediction.data] == [0, 0, 1, 0]
     dock.lock_panel.unlock_button.click()
     assert not _locked(dock).any()
+
+
+def _click_at(viewer, *pixel, drag=False):
+    """Press and release the mouse over the picture, as napari tells of it."""
+    viewer.cursor.position = pixel
+    event = SimpleNamespace(type="mouse_press", modifiers=(), is_dragging=False)
+    interactions.mouse_press_callbacks(viewer, event)
+    if drag:
+        event.type = "mouse_move"
+        interactions.mouse_move_callbacks(viewer, event)
+    event.type = "mouse_release"
+    interactions.mouse_release_callbacks(viewer, event)
+
+
+def test_the_button_locks_where_one_clicks_next(dock, viewer, workers):
+    scribbles = dock.layer_panel.chosen_scribbles()
+    viewer.layers.selection.active, scribbles.mode = scribbles, "paint"
+    button = dock.lock_panel.region_button
+    button.click()
+    assert "Click what is to be locked" in dock.progress_panel.status.text()
+    assert scribbles.mode == "pan_zoom"
+    _click_at(viewer, 3, 3, drag=True)  # that moves the view
+    assert _locked(dock) is None
+    _click_at(viewer, 3, 3)
+    assert (_locked(dock) > 0).sum() == 16
+    assert not button.isChecked()
+    assert scribbles.mode == "paint"
+    _click_at(viewer, 22, 22)  # nobody waits any more
+    assert (_locked(dock) > 0).sum() == 16
+
+
+@pytest.mark.parametrize("how", ["button", "tool", "layer"])
+def test_who_has_changed_their_mind_locks_nothing(dock, viewer, how):
+    scribbles = dock.layer_panel.chosen_scribbles()
+    viewer.layers.selection.active, scribbles.mode = scribbles, "paint"
+    button = dock.lock_panel.region_button
+    button.click()
+    if how == "button":
+        button.click()
+    elif how == "tool":
+        scribbles.mode = "erase"
+    else:
+        viewer.layers.selection.active = dock.session.image
+    _click_at(viewer, 3, 3)
+    assert _locked(dock) is None
+    assert not button.isChecked()
+    assert scribbles.mode == ("erase" if how == "tool" else "paint")
+
+
+def test_without_an_answer_no_click_is_waited_for(viewer, make_dock, add_image, warnings):
+    add_image(viewer)
+    dock = make_dock(viewer)
+    before = list(viewer.mouse_drag_callbacks)
+    dock.lock_panel.region_button.click()
+    assert not dock.lock_panel.region_button.isChecked()
+    assert "Train first" in dock.progress_panel.status.text()
+    assert viewer.mouse_drag_callbacks == before
+
+
+def test_buttons_call_a_picture_what_it_is(dock, viewer, add_image):
+    panel = dock.lock_panel
+    assert (panel.slice_button.text(), panel.unlock_button.text()) == (
+        "Whole image",
+        "Unlock image",
+    )
+    dock.choose_image(add_image(viewer, (4, 20, 24), name="volume"))
+    assert (panel.slice_button.text(), panel.unlock_button.text()) == (
+        "Whole slice",
+        "Unlock slice",
+    )
+
+
+def test_a_whole_picture_that_was_locked_by_one_click_can_be_taken_back(dock, viewer):
+    _press_l(dock, viewer, 3, 3)
+    before = np.array(_locked(dock))
+    dock.lock_panel.slice_button.click()
+    assert (_locked(dock) > 0).all()
+    assert dock.offers.current.text == "All of this image is locked."
+    dock.offers.buttons[0].click()
+    np.testing.assert_array_equal(_locked(dock), before)
+
+
+def test_a_whole_picture_that_was_unlocked_by_one_click_can_be_taken_back(dock, viewer):
+    _press_l(dock, viewer, 3, 3)
+    before = np.array(_locked(dock))
+    dock.lock_panel.unlock_button.click()
+    assert not _locked(dock).any()
+    dock.offers.buttons[0].click()
+    np.testing.assert_array_equal(_locked(dock), before)
+
+
+def test_where_nothing_is_locked_there_is_nothing_to_unlock(dock):
+    dock.lock_panel.unlock_button.click()
+    assert dock.progress_panel.status.text() == "Nothing of this image is locked."
+    assert dock.offers.current is None
+
+
+@pytest.mark.parametrize("role", ["prediction", "locks"])
+def test_keys_work_while_another_layer_of_ours_is_selected(dock, viewer, role):
+    _press_l(dock, viewer, 3, 3)
+    layer = next(x for x in viewer.layers if layers.role_of(x) == role)
+    viewer.layers.selection.active = layer
+    bound = {str(key): action for key, action in layer.keymap.items()}
+    assert "E" not in bound
+    viewer.cursor.position = (22, 22)
+    bound["L"](layer)
+    assert _locked(dock)[22, 22] == 2
+    bound["1"](layer)
+    scribbles = dock.layer_panel.chosen_scribbles()
+    assert viewer.layers.selection.active is scribbles
+    assert (scribbles.selected_label, scribbles.mode) == (1, "paint")
 
 
 def test_the_object_that_is_chosen_is_locked_as_it_is_drawn(dock, workers, monkeypatch):

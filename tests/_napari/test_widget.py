@@ -26,6 +26,7 @@ from napari_msseg._napari.help import HelpDialog
 from napari_msseg._napari.offers import Offer
 from napari_msseg._napari.widget import DOCK_WIDTH, NARROW, ScribbleWidget
 from napari_msseg.commands import (
+    KeepModel,
     PauseSession,
     ResumeSession,
     StartSession,
@@ -34,7 +35,7 @@ from napari_msseg.commands import (
 )
 from napari_msseg.engine.shared_image import unshare
 from napari_msseg.errors import InputError
-from napari_msseg.events import Failed, Notice, SessionState, StepDone
+from napari_msseg.events import Failed, ModelKept, Notice, SessionState, StepDone
 from napari_msseg.io.units import length_in
 from napari_msseg.volume import Volume
 
@@ -155,6 +156,78 @@ def test_pause_resume_and_stop_are_sent(running, workers, qtbot):
         ResumeSession(session=session),
         StopSession(session=session),
     ]
+
+
+def test_train_is_heard_while_the_session_before_is_stopping(running, workers, qtbot):
+    _click(qtbot, running.train_panel.stop_button)
+    _click(qtbot, running.train_panel.train_button)
+    workers[0].state(SessionState.TRAINING)  # was on its way
+    assert len(workers[0].of(StartSession)) == 1
+    workers[0].state(SessionState.STOPPED)
+    assert len(workers[0].of(StartSession)) == 2
+    assert running.session.state is SessionState.PREPARING
+
+
+def test_what_was_pressed_last_while_it_stops_is_done(running, workers, qtbot):
+    _click(qtbot, running.train_panel.stop_button)
+    _click(qtbot, running.train_panel.train_button)
+    _click(qtbot, running.train_panel.once_button)
+    workers[0].state(SessionState.STOPPED)
+    assert workers[0].start.config.max_steps is not None
+    assert len(workers[0].of(StartSession)) == 2
+
+
+def test_stop_alone_begins_nothing(running, workers, qtbot):
+    _click(qtbot, running.train_panel.stop_button)
+    workers[0].state(SessionState.STOPPED)
+    assert len(workers[0].of(StartSession)) == 1
+    _click(qtbot, running.train_panel.train_button)
+    assert len(workers[0].of(StartSession)) == 2
+
+
+def test_steps_go_on_where_training_does(running, workers, qtbot):
+    for step in (1, 2, 3):
+        _step(workers[0], step)
+    _click(qtbot, running.train_panel.stop_button)
+    workers[0].state(SessionState.STOPPED)
+    _click(qtbot, running.train_panel.train_button)
+    _step(workers[0], 1)
+    assert running.progress_panel._steps == [1, 2, 3, 4]
+
+
+def test_after_reset_steps_begin_anew(running, workers, qtbot):
+    for step in (1, 2, 3):
+        _step(workers[0], step)
+    _click(qtbot, running.train_panel.reset_button)
+    _click(qtbot, running.train_panel.train_button)
+    _step(workers[0], 1)
+    assert running.progress_panel._steps == [1]
+
+
+def test_numbers_and_moments_of_an_image_go_with_it(
+    running, viewer, workers, qtbot, paint, add_image
+):
+    _step(workers[0], 1)
+    workers[0].tile(ONES)
+    _click(qtbot, running.train_panel.stop_button)
+    workers[0].state(SessionState.STOPPED)
+    (asked,) = workers[0].of(KeepModel)[-1:]
+    workers[0].say(ModelKept(session=asked.session, generation=1, path=asked.path))
+    panel = running.moment_panel
+    qtbot.waitUntil(lambda: panel.list.count() == 1)
+    assert "step 1" in running.progress_panel.numbers.text()
+    other = add_image(viewer, (20, 24), name="other")
+    assert running.layer_panel.chosen_image() is other
+    assert running.progress_panel._steps == []
+    assert panel.list.count() == 0
+    assert not panel.back_button.isEnabled()
+    running.choose_image(running.session.image)
+    assert panel.list.count() == 1
+
+
+def test_preparing_is_said_without_jargon(running, workers):
+    workers[0].state(SessionState.PREPARING, "preparing on cpu, float32")
+    assert running.progress_panel.status.text() == "Preparing the image…"
 
 
 def test_reset_forgets_the_model_and_clears_curve_and_prediction(running, workers, qtbot):
@@ -629,12 +702,46 @@ def test_the_wheel_over_the_curve_scrolls_the_dock(plugin_dock, workers, settled
         assert not wheel.isAccepted()
 
 
-def test_the_numbers_say_how_much_has_an_answer_until_it_is_all(running, workers):
-    _step(workers[0], 1)
+def _bright(picture):
+    """Return which parts of the small picture of what is answered are bright."""
+    image = picture.image
+    rows, columns = range(image.height()), range(image.width())
+    return [[image.pixelColor(x, y).blue() > 128 for x in columns] for y in rows]
+
+
+def test_a_small_picture_shows_which_parts_have_an_answer(running, workers):
+    shown = running.progress_panel.answered
+    assert not shown.isVisibleTo(running)
     workers[0].tile(BLOB[:, :32])
-    assert "50% answered" in running.progress_panel.numbers.text()
+    assert shown.isVisibleTo(running)
+    assert "50% has an answer" in shown.words.text()
+    assert _bright(shown.picture) == [[True, False]]
     workers[0].tile(BLOB[:, 32:], start=(0, 32))
-    assert "answered" not in running.progress_panel.numbers.text()
+    assert _bright(shown.picture) == [[True, True]]
+    assert shown.words.text() == "Everything has an answer."
+    assert shown.isVisibleTo(running)  # or buttons would jump under the mouse
+
+
+def test_what_is_answered_at_once_needs_no_picture(running, workers):
+    workers[0].tile(BLOB)
+    assert not running.progress_panel.answered.isVisibleTo(running)
+
+
+def test_of_a_volume_the_picture_is_of_the_slice_on_the_screen(
+    viewer, make_dock, warnings, add_image, add_scribbles, workers
+):
+    add_scribbles(viewer, add_image(viewer, (4, 32, 64)))
+    dock = make_dock(viewer)
+    dock.train()
+    workers[0].state(SessionState.TRAINING)
+    layer = dock.session.image
+    viewer.dims.set_current_step(0, 2)
+    layer.corner_pixels = np.array([[0, 0, 0], [3, 31, 31]])
+    workers[0].tile(np.ones((1, 32, 32)), start=(2, 0, 0))
+    shown = dock.progress_panel.answered
+    assert _bright(shown.picture) == [[True, False]]
+    assert shown.picture.screen == (0.0, 0.0, 0.5, 1.0)
+    assert "12% has an answer" in shown.words.text()
 
 
 def test_help_scrolls_where_it_does_not_fit(plugin_dock, settled):

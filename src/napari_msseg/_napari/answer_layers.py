@@ -111,6 +111,15 @@ class AnswerLayers:
         """Return for which share of the image, or of a frame of it, there has been an answer."""
         return 0.0 if self.prediction is None else self._coverage[self.prediction].share(frame)
 
+    def answered_cells(
+        self, frame: layers.Frame, plane: tuple[int, ...]
+    ) -> npt.NDArray[np.float64]:
+        """Return the answered share of the cells (rows, columns) of a slice, or over all slices."""
+        assert self.prediction is not None
+        cells = self._coverage[self.prediction].cells[(*frame, *plane)]
+        share: npt.NDArray[np.float64] = cells.mean(axis=tuple(range(cells.ndim - 2)))
+        return share
+
     def answered_pixels(self, frame: layers.Frame, plane: tuple[int, ...]) -> npt.NDArray[np.bool_]:
         """Return which pixels (Y, X) of a slice of a frame have had an answer."""
         assert self.prediction is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from weakref import ref
 
 from napari.layers import Image, Labels
 from psygnal import Signal
@@ -51,8 +52,21 @@ class ClassIntents:
         panel.renamed.connect(self.rename)
         panel.coloured.connect(self.recolour)
         panel.moved.connect(self.move)
-        session.classes_changed.connect(panel.show_classes)
+        self._gone: tuple[ref[Labels], int] | None = None  # strokes removed last, and from where
+        session.classes_changed.connect(self._show)
         panel.show_classes(session.classes)
+
+    def _show(self, classes: ClassTable) -> None:
+        """Show a table; what was said of a class is no longer so when it comes back."""
+        self._panel.show_classes(classes)
+        if self._gone is None:
+            return
+        layer, class_ = self._gone
+        if layer() is not self._session.chosen:
+            self._gone = None
+        elif class_ in classes:
+            self._gone = None
+            self.said.emit(f"“{classes[class_].name}” is back, with its strokes.")
 
     # ------------------------------------------------------------------ the brush
 
@@ -103,14 +117,18 @@ class ClassIntents:
             self.warned.emit(str(error))
             return
         scribbles = self._scribbles()  # other layers have tables of their own
-        if scribbles is not None:  # first: a class that is painted comes back
-            layers.erase_class(scribbles, class_)
+        # first: a class that is painted comes back
+        painted = scribbles is not None and layers.erase_class(scribbles, class_)
         self._session.change_classes(rest)
         self._session.forget_class(class_)
         # of an image that is not trained on just now, too: a class that is locked comes back
         self._session.answers.locks.forget_class(self._image(), class_)
         self.changed.emit()
         self.choose(BACKGROUND)
+        if scribbles is None or not painted:
+            self.said.emit(f"“{gone}” is removed.")
+            return
+        self._gone = ref(scribbles), class_
         self.said.emit(f"“{gone}” and its strokes are removed: Ctrl-Z brings them back.")
 
     def rename(self, class_: int, name: str) -> None:

@@ -199,6 +199,7 @@ class _List(QTreeWidget):  # type: ignore[misc]
         super().__init__()
         self.setColumnCount(3)
         self.setHeaderLabels(["Class", "strokes", "pixels"])
+        self.headerItem().setToolTip(STROKES, "Strokes that touch count as one")
         self.setRootIsDecorated(False)
         self.setUniformRowHeights(True)
         self.setIconSize(QSize(18, 18))

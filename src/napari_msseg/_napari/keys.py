@@ -1,4 +1,4 @@
-"""Keys of the brush: bound to our scribble layers, so that they mean nothing elsewhere."""
+"""Keys of the brush: bound to our layers, so that they mean nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from napari.layers import Labels
+from napari.layers.base import Layer
 
 N_KEYS = 9
 NEXT_KEY, LOCK_KEY = "N", "L"
@@ -24,7 +25,7 @@ KEYS = (
 
 
 class Keys:
-    """Binds the keys to scribble layers and to a viewer, and takes them back.
+    """Binds the keys to our layers and to a viewer, and takes them back.
 
     Parameters
     ----------
@@ -50,20 +51,24 @@ class Keys:
         self._viewer = viewer
         self._choose_place = choose_place
         self._toggle = toggle
-        self._layers: WeakKeyDictionary[Labels, dict[str, Any]] = WeakKeyDictionary()
+        self._layers: WeakKeyDictionary[Layer, dict[str, Any]] = WeakKeyDictionary()
         self._next = lambda _: next_spot()
         viewer.bind_key(NEXT_KEY, self._next, overwrite=True)
 
-    def bind(self, layer: Labels) -> bool:
-        """Give a scribble layer its keys; return whether it had none yet."""
+    def bind(self, layer: Any, paints: bool = True) -> bool:
+        """Give a layer of ours its keys; return whether it had none yet.
+
+        One that nobody paints on takes the user back to the scribbles, and has no eraser.
+        """
         if layer in self._layers:
             return False
         ours: dict[str, Any] = {
             str(place + 1): lambda _, place=place: self._choose_place(place)
             for place in range(N_KEYS)
         }
-        ours |= {"X": lambda _: self._toggle(), "E": _erase_while_held()}
-        ours[LOCK_KEY] = lambda _: self._lock()
+        ours |= {"X": lambda _: self._toggle(), LOCK_KEY: lambda _: self._lock()}
+        if paints:
+            ours["E"] = _erase_while_held()
         for key, action in ours.items():
             layer.bind_key(key, action, overwrite=True)
         self._layers[layer] = ours

@@ -357,11 +357,12 @@ def write_tile(layer: Labels, tile: PredictionReady, frame: Frame = ()) -> bool:
     return changed
 
 
-def erase_class(scribbles: Labels, class_: int) -> None:
-    """Take every stroke of a class away, as one step that undo brings back."""
+def erase_class(scribbles: Labels, class_: int) -> bool:
+    """Take every stroke of a class away, as one step of undo; return whether there was one."""
     where = np.nonzero(np.asarray(scribbles.data) == class_ + 1)
     if where[0].size:
         _overwrite(scribbles, where, 0)
+    return bool(where[0].size)
 
 
 def _overwrite(scribbles: Labels, where: tuple[npt.NDArray[np.intp], ...], value: int) -> None:
@@ -422,6 +423,23 @@ def visible_part(viewer: Any, layer: Image, frame: Frame = ()) -> Part | None:
     if (stop <= start).any():
         return None
     return tuple(map(int, start)), tuple(map(int, stop))
+
+
+def plane_on_screen(
+    viewer: Any, image: Image, frame: Frame
+) -> tuple[tuple[int, ...], tuple[float, float, float, float] | None]:
+    """Return which slice of a frame is seen, and what of it: left, top, width, height, as shares.
+
+    Of what is seen from outside, or along another axis: no slice, and None.
+    """
+    dims = viewer.dims
+    part = visible_part(viewer, image, frame)
+    if part is None or tuple(dims.displayed) != (dims.ndim - 2, dims.ndim - 1):
+        return (), None
+    rows, columns = spatial_shape(image)[-2:]
+    (top, left), (bottom, right) = (corner[-2:] for corner in part)
+    box = left / columns, top / rows, (right - left) / columns, (bottom - top) / rows
+    return part[0][:-2], box
 
 
 def look_at(viewer: Any, image: Image, position: Sequence[float], across: float) -> float:

@@ -12,10 +12,12 @@ from psygnal import Signal
 from napari_msseg._napari import layers
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.lock_panel import LockPanel
+from napari_msseg._napari.one_click import OneClick
 
 NOTHING = "Press Train first: there is nothing to lock yet."
 WAIT = "Wait a little: there was no answer yet."
 ELSEWHERE = "Another frame is trained on: press Train here, or go back to it."
+CLICK = "Click what is to be locked, or unlocked. The button again: not now."
 TURNED = "Lock along the last two axes: roll the view back."
 
 
@@ -31,6 +33,7 @@ class LockIntents:
     """
 
     said = Signal(str)
+    doubted = Signal(str, object)  # so much was locked or unlocked; what takes it back
 
     def __init__(
         self,
@@ -40,10 +43,17 @@ class LockIntents:
     ) -> None:
         self._session = session
         self._chosen_object = chosen_object
-        panel.region.connect(self._explain)
+        self._click = OneClick(session.viewer)
+        self._click.came.connect(self.toggle_region)
+        self._click.ended.connect(panel.release)
+        panel.region.connect(self._wait_for_click)
         panel.object_.connect(self.lock_object)
         panel.slice_.connect(self.lock_slice)
         panel.unlock.connect(self.unlock_slice)
+
+    def close(self) -> None:
+        """Wait for no click any more. Idempotent."""
+        self._click.end()
 
     def toggle_region(self) -> None:
         """Lock what is of one class under the mouse, or unlock it."""
@@ -91,14 +101,41 @@ class LockIntents:
         if self._session.answers.answered((*self._session.frame, *where)) < 1:
             self.said.emit(WAIT)
             return
+        before = self._locked(where)
         self._lock(where, predicted, "all that is on the screen")
+        self._doubt(f"All of {self._what(where)} is locked.", where, before)
 
     def unlock_slice(self) -> None:
         """Unlock the image, or the slice of a volume on the screen."""
         session = self._session
-        if session.image is not None and self._is_on_screen():
-            session.answers.locks.unlock(session.image, session.frame, self._slice())
-            self._say("this slice", False)
+        if session.image is None or not self._is_on_screen():
+            return
+        where = self._slice()
+        before = self._locked(where)
+        if not before.any():
+            self.said.emit(f"Nothing of {self._what(where)} is locked.")
+            return
+        session.answers.locks.unlock(session.image, session.frame, where)
+        self._say(self._what(where), False)
+        self._doubt(f"All of {self._what(where)} is unlocked.", where, before)
+
+    def _what(self, where: Any) -> str:
+        image = self._session.image
+        assert image is not None
+        is_volume = image.ndim - len(self._session.frame) > 2
+        return "this slice" if where else "this volume" if is_volume else "this image"
+
+    def _locked(self, where: Any) -> npt.NDArray[np.uint8]:
+        """Return what is locked of the frame there: class + 1."""
+        session = self._session
+        locked = session.answers.locks.of(session.image)
+        here = np.zeros((), np.uint8) if locked is None else locked[session.frame][where]
+        return np.array(here)
+
+    def _doubt(self, words: str, where: Any, before: npt.NDArray[np.uint8]) -> None:
+        """Let what one click did to a whole picture be taken back."""
+        locks, image, frame = self._session.answers.locks, self._session.image, self._session.frame
+        self.doubted.emit(words, lambda: locks.put_back(image, frame, where, before))
 
     def _lock(self, where: Any, predicted: npt.NDArray[np.uint8], what: str) -> None:
         session = self._session
@@ -144,8 +181,14 @@ class LockIntents:
         inside = (pixel >= 0).all() and (pixel < layers.spatial_shape(image)).all()
         return tuple(pixel.tolist()) if inside else None
 
-    def _explain(self) -> None:
-        self.said.emit("Put the mouse over a region and press L: it is locked, or unlocked.")
+    def _wait_for_click(self, on: bool) -> None:
+        if not on:
+            self._click.end()
+        elif self._there() is None:
+            self._click.ended.emit()
+        else:
+            self._click.wait()
+            self.said.emit(CLICK)
 
     def _say(self, what: str, is_locked: bool) -> None:
         self.said.emit(

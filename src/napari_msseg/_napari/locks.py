@@ -93,6 +93,15 @@ class Locks:
             layer.data[frame][where] = 0
             self._tell(image)
 
+    def put_back(
+        self, image: Image, frame: layers.Frame, where: Index, before: npt.NDArray[np.uint8]
+    ) -> None:
+        """Lock pixels of a frame as they were: class + 1, 0 where they were not."""
+        layer = self._layers.get(image)
+        if layer is not None and layer.data.shape == layers.spatial_shape(image):
+            layer.data[frame][where] = before
+            self._tell(image)
+
     def lock_region(
         self,
         image: Image,

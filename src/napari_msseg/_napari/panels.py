@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from psygnal import Signal
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QMetaObject, Qt
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -153,7 +153,10 @@ class _ChannelButton(QToolButton):  # type: ignore[misc]
 
 
 class TrainPanel(QGroupBox):  # type: ignore[misc]
-    """Train, pause, stop, reset; live or not; on which device."""
+    """Train, pause, stop, reset; live or not; on which device.
+
+    What is pressed while a session comes to its end is done as soon as it has.
+    """
 
     train = Signal()
     pause = Signal()
@@ -165,17 +168,18 @@ class TrainPanel(QGroupBox):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__("2 · Train")
-        self.train_button = push_button(
-            "Train", "Learn from the strokes; go on painting", self.train
-        )
+        self.train_button = _button("Train", "Learn from the strokes; go on painting")
         self.pause_button = push_button("Pause", "Hold training; press again to go on", self.pause)
-        self.stop_button = push_button("Stop", "End training; the model is kept", self.stop)
+        self.stop_button = _button("Stop", "End training; the model is kept")
         self.reset_button = push_button(
             "Reset", "Forget the model and clear the prediction; strokes stay", self.reset
         )
-        self.once_button = push_button(
-            "Update once", "Take up the strokes, answer, and stop", self.once
-        )
+        self.once_button = _button("Update once", "Take up the strokes, answer, and stop")
+        self.train_button.clicked.connect(lambda: self._begin(self.train_button))
+        self.once_button.clicked.connect(lambda: self._begin(self.once_button))
+        self.stop_button.clicked.connect(self._end)
+        self._is_stopping = False
+        self._next: QPushButton | None = None  # pressed while it stops
         self.live = QCheckBox("Live")
         self.live.setChecked(True)
         self.live.setToolTip("Keep training, and take up strokes as you paint them")
@@ -208,6 +212,9 @@ class TrainPanel(QGroupBox):  # type: ignore[misc]
     def show_state(self, state: SessionState | None) -> None:
         """Enable what makes sense now."""
         running = state is not None and not state.is_final
+        if self._is_stopping and running:
+            return  # it was on its way
+        self._is_stopping = False
         paused = state is SessionState.PAUSED
         self.train_button.setEnabled(not running)
         self.once_button.setEnabled(not running)
@@ -215,6 +222,24 @@ class TrainPanel(QGroupBox):  # type: ignore[misc]
         self.pause_button.setText("Resume" if paused else "Pause")
         self.stop_button.setEnabled(running)
         self.device.setEnabled(not running)
+        pressed, self._next = self._next, None
+        if pressed is not None:  # once everybody has heard of the end
+            QMetaObject.invokeMethod(pressed, "click", Qt.ConnectionType.QueuedConnection)
+
+    def _end(self) -> None:
+        self._is_stopping = True
+        self.train_button.setEnabled(True)
+        self.once_button.setEnabled(True)
+        self.pause_button.setEnabled(False)
+        self.stop.emit()
+
+    def _begin(self, button: QPushButton) -> None:
+        if self._is_stopping:
+            self._next = button
+        elif button is self.train_button:
+            self.train.emit()
+        else:
+            self.once.emit()
 
 
 class LookPanel(QGroupBox):  # type: ignore[misc]
@@ -364,9 +389,14 @@ class ExportPanel(QGroupBox):  # type: ignore[misc]
 
 def push_button(text: str, tip: str, signal: Any) -> QPushButton:
     """Return a button that emits a signal."""
+    made = _button(text, tip)
+    made.clicked.connect(signal.emit)
+    return made
+
+
+def _button(text: str, tip: str) -> QPushButton:
     made = QPushButton(text)
     made.setToolTip(tip)
-    made.clicked.connect(signal.emit)
     return made
 
 

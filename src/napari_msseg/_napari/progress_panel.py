@@ -9,6 +9,7 @@ import pyqtgraph
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QGroupBox, QLabel, QSizePolicy, QVBoxLayout
 
+from napari_msseg._napari.coverage_map import CoverageMap
 from napari_msseg._napari.tool_tips import broken
 from napari_msseg.advice import dice_of, mean_dice
 from napari_msseg.events import HeldOutScored, StepDone
@@ -52,13 +53,23 @@ class ProgressPanel(QGroupBox):  # type: ignore[misc]
             "what was on the screen before anything learned from them."
         )
         self.plot = _Plot()
+        self.answered = CoverageMap()
         box = QVBoxLayout(self)
-        for part in (self.numbers, self.score, self.plot):
+        for part in (self.numbers, self.answered, self.score, self.plot):
             box.addWidget(part)
         self.clear()
 
+    def begin(self, goes_on: bool) -> None:
+        """Make ready for a session, which may go on from the weights of the one before."""
+        if not goes_on:
+            self.clear()
+        self._before = self._steps[-1] if self._steps else 0
+        self._last_seconds = 0.0
+
     def clear(self) -> None:
         """Forget curves and numbers."""
+        self._before = 0
+        """Steps of sessions before from which this one goes on."""
         self._steps: list[int] = []
         self._losses: list[float] = []
         self._scores: list[tuple[int, float]] = []
@@ -66,8 +77,8 @@ class ProgressPanel(QGroupBox):  # type: ignore[misc]
         self._rate = 0.0
         self.plot.show_losses([], [])
         self.plot.show_scores([], [])
-        self._scored = self._agreed = self._words = ""
-        self._answered = 1.0
+        self._scored = self._agreed = ""
+        self.answered.clear()
         self.numbers.setText("Numbers and curves come with the first step.")
         self.score.setText("")
         self._make_room(False)
@@ -81,7 +92,8 @@ class ProgressPanel(QGroupBox):  # type: ignore[misc]
         """Add a step to the curve and say where we are."""
         previous = self._losses[-1] if self._losses else event.total
         self._losses.append(previous + SMOOTHING * (event.total - previous))
-        self._steps.append(event.step)
+        step = self._before + event.step
+        self._steps.append(step)
         del self._losses[:-POINTS], self._steps[:-POINTS]
         duration = max(1e-3, event.seconds - self._last_seconds)
         self._last_seconds = event.seconds
@@ -89,8 +101,8 @@ class ProgressPanel(QGroupBox):  # type: ignore[misc]
         self._rate += (SMOOTHING if self._rate else 1.0) * (newest - self._rate)
         if len(self._steps) == 1:
             self._make_room(True)
-        if len(self._steps) == 1 or event.step % REDRAW_EVERY == 0:
-            self._draw(event, device)
+        if len(self._steps) == 1 or step % REDRAW_EVERY == 0:
+            self._draw(step, event.memory, device)
 
     def show_score(self, event: HeldOutScored) -> None:
         """Show how well strokes agree, and a point of the curve."""
@@ -118,27 +130,14 @@ class ProgressPanel(QGroupBox):  # type: ignore[misc]
         self.status.setText(text)
         self.status.setToolTip(broken(text))
 
-    def _draw(self, event: StepDone, device: str) -> None:
+    def _draw(self, step: int, memory: int, device: str) -> None:
         self.plot.show_losses(self._steps, self._losses)
         if self._scores:
-            self._draw_scores(event.step)
-        memory = f" · {event.memory / 2**30:.1f} GB" if event.memory else ""
-        self._words = (
-            f"step {event.step} · {self._rate:.1f} steps/s · error {self._losses[-1]:.3f}\n"
-            f"{device}{memory}"
+            self._draw_scores(step)
+        used = f" · {memory / 2**30:.1f} GB" if memory else ""
+        self.numbers.setText(
+            f"step {step} · {self._rate:.1f} steps/s · error {self._losses[-1]:.3f}\n{device}{used}"
         )
-        self._write_numbers()
-
-    def show_answered(self, share: float) -> None:
-        """Say for how much of the image there has been an answer, until it is all of it."""
-        self._answered = share
-        self._write_numbers()
-
-    def _write_numbers(self) -> None:
-        if not self._steps:
-            return
-        rest = f" · {self._answered:.0%} answered" if self._answered < 1 else ""
-        self.numbers.setText(self._words + rest)
 
     def _draw_scores(self, step: int) -> None:
         """Draw the scores as a line that goes on to the present step."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from napari.layers import Image, Labels
@@ -11,7 +11,14 @@ from napari_msseg._napari.offers import Offer
 from napari_msseg.pieces import count_pieces
 from napari_msseg.saved_session import SavedSession
 
-FORGOTTEN, MISSED, DOUBT, SWITCH = "reset", "missed", "doubt", "switch"
+FORGOTTEN, MISSED, DOUBT, SWITCH, CLASSES, LOCKED = (
+    "reset",
+    "missed",
+    "doubt",
+    "switch",
+    "classes",
+    "locked",
+)
 """Keys of offers of which there is one at a time."""
 Action = Callable[[], object]
 
@@ -94,4 +101,24 @@ def train_on_chosen(scribbles: Labels, trained_on: Labels, train: Action) -> Off
         key=SWITCH,
         text=f"“{scribbles.name}” is chosen, but “{trained_on.name}” is trained on.",
         actions=(("Train on the chosen", train), ("Go on as it is", _nothing)),
+    )
+
+
+def keep_classes(names: Sequence[str], owner: str, scribbles: Labels, begin: Action) -> Offer:
+    """Ask whether classes that were made for another image are meant for this one, too."""
+    return Offer(
+        key=CLASSES,
+        text=f"The classes are those of “{owner}”: {', '.join(names)}.",
+        actions=(("Keep them", _nothing), ("Begin with two", begin)),
+        about=(scribbles,),
+    )
+
+
+def unlock_again(words: str, image: Image, take_back: Action) -> Offer:
+    """Ask whether so much was meant to be locked, or unlocked."""
+    return Offer(
+        key=LOCKED,
+        text=words,
+        actions=(("Take it back", take_back), ("It is meant so", _nothing)),
+        about=(image,),
     )

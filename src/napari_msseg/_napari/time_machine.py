@@ -79,6 +79,7 @@ class TimeMachine:
         self._progress = (0, 0)  # … steps and version of the prediction
         self._steps = 0
         self._files = 0
+        self._looked_at: Image | None = None
         self._is_closed = False
         self._thread: threading.Thread | None = None
         self._bridge = _Bridge()
@@ -313,7 +314,17 @@ class TimeMachine:
         if image is self._session.image:
             self._show()
 
+    def look_at(self, image: Image | None) -> None:
+        """Hear which image is chosen: of others nothing is shown once training is over."""
+        if image is not self._looked_at:
+            self._looked_at = image
+            self._show()
+
     def _show(self) -> None:
+        session = self._session
+        if self._looked_at is not session.image and not session.is_running:
+            self._panel.show_moments([], None)
+            return
         known = self._all()
         if self._current not in known:
             self._current = None

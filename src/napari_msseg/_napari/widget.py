@@ -124,6 +124,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.canvas_context = CanvasContext(napari_viewer, self)
         self._device_in_words = "starting the worker"
         self._counted: Labels | None = None
+        self._classes_of: tuple[Any, str] = (None, "")  # image (weak) and its name
         self._guided: tuple[int, int] | None = None  # the choice that was spoken of
         self._lay_out()
         quieten(self)
@@ -137,6 +138,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self.files.close,
             self.keeper.close,
             self.guard.close,
+            self.locks.close,
             self.keys.release,
             self.objects.close,
             self.chores.close,
@@ -262,6 +264,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.objects.warned.connect(self._warn)
         self.objects.save_wanted.connect(self.dialogs.save_table)
         self.locks.said.connect(progress.say)
+        self.locks.doubted.connect(self._offer_unlock)
         self.time_machine.said.connect(progress.say)
         self.time_machine.warned.connect(self._warn)
         self.time_machine.leaving.connect(self._leave)
@@ -285,9 +288,22 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         if image is None:
             self._warn(NO_IMAGE)
             return
+        made_for, name = self._classes_of
         scribbles = layers.new_scribbles(image, self.session.classes)
         scribbles.brush_size = layers.fitting_brush(self.viewer, image)
         self._take_in_hand(scribbles)
+        is_taken_over = bool(name) and made_for() is not image and not self.study.shares
+        if is_taken_over and self.session.classes != ClassTable.default():
+            names = [one.name for one in self.session.classes]
+            begin = weak(self._begin_with_two, scribbles)
+            self.offers.offer(questions.keep_classes(names, name, scribbles, begin))
+
+    def _begin_with_two(self, scribbles: Labels) -> None:
+        """Forget the classes of another image, but for those that are painted here already."""
+        if scribbles is self.session.chosen:
+            self.session.change_classes(ClassTable.default())
+            self._count_anew(self.layer_panel.chosen_image(), scribbles)  # what is painted stays
+            self.classes.choose(self.session.classes.classes[1].class_)
 
     def _open_images(self) -> None:
         """Ask for images, open them with our reader, and choose the last one."""
@@ -348,7 +364,8 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         elif scribbles is None:
             self._warn("Press “New scribbles” and paint some background and some foreground.")
         else:
-            self.progress_panel.clear()
+            goes_on = self.session.has_model and image is self.session.image
+            self.progress_panel.begin(goes_on)
             self.offers.withdraw(questions.FORGOTTEN)
             self.study.use_channels(image, panel.channels.chosen)
             began = self._try(
@@ -363,7 +380,8 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             )
             if began:
                 self.guard.trained_on = scribbles
-                self.offers.withdraw(questions.SWITCH)
+                for settled in (questions.SWITCH, questions.CLASSES):
+                    self.offers.withdraw(settled)
                 self.keeper.watch(image, scribbles)
                 self.keeper.keep(scribbles)
 
@@ -398,8 +416,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         shown = self.session.answers.copy() if self.session.has_answered else None
         aside = None if image is None else self.files.set_model_aside(image)
         self.session.reset()
-        self.coach.forget()
-        self.progress_panel.clear()
+        self._forget_numbers()
         if image is None or shown is None:
             return
         bring_back = weak(self._bring_back, image, shown, aside)
@@ -420,6 +437,10 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         panel.choose(panel.scribbles, scribbles)
         self._use_choice()
         self.offers.withdraw(questions.FORGOTTEN)
+        self._forget_numbers()
+
+    def _forget_numbers(self) -> None:
+        """Say no longer how it went: that was of another image, or model."""
         self.coach.forget()
         self.progress_panel.clear()
 
@@ -471,6 +492,12 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             show = weak(self.navigator.show, image, (*self.session.frame, *where))
             self.offers.offer(questions.look_at_doubtful(question, image, scribbles, show))
 
+    def _offer_unlock(self, words: str, take_back: Any) -> None:
+        """Offer to take back that a whole picture was locked, or unlocked."""
+        image = self.session.image
+        if image is not None:
+            self.offers.offer(questions.unlock_again(words, image, take_back))
+
     def _move(self, source: Labels, target: Labels) -> None:
         guard.move_last_stroke(source, target)
         self.viewer.layers.selection.active = target
@@ -482,7 +509,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.progress_panel.say(self._words_of(state, message))
 
     def _words_of(self, state: SessionState | None, message: str = "") -> str:
-        if message:
+        if message and state is not SessionState.PREPARING:  # on which device is said below
             return message[:1].upper() + message[1:]
         if state is None:
             return self._what_next()
@@ -506,7 +533,13 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.progress_panel.show_step(event, self._device_in_words)
 
     def _show_answered(self, tile: PredictionReady) -> None:
-        self.progress_panel.show_answered(self.session.answers.answered(self.session.frame))
+        """Show which parts have an answer, in the slice on the screen, until all have."""
+        answers, frame, image = self.session.answers, self.session.frame, self.session.image
+        if image is None or answers.prediction is None:
+            return
+        plane, box = layers.plane_on_screen(self.viewer, image, frame)
+        cells, share = answers.answered_cells(frame, plane), answers.answered(frame)
+        self.progress_panel.answered.show_cells(cells, share, box)
 
     def _show_worker(self, ready: WorkerReady) -> None:
         # of its precision nothing: that differs between images and volumes
@@ -557,6 +590,9 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         for layer in (*images, *scribbles):
             layer.events.name.disconnect(self._list_layers)
             layer.events.name.connect(self._list_layers)
+        for layer in self.viewer.layers:
+            if layers.role_of(layer) not in ("", "scribbles"):
+                self.keys.bind(layer, paints=False)
         self.keeper.stay_with(scribbles)
         self.study.list_open(images)
         if event is not None and event.type == "removed":
@@ -589,7 +625,11 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         if image is None:
             self._counted = None
             self.classes.count(None)
+            self.time_machine.look_at(None)
             return
+        self.lock_panel.show_dimensions(
+            image.ndim - layers.frame_axes(image, panel.slices_are_frames)
+        )
         self.session.answers.locks.adopt(image)
         fitting = scribbles if scribbles is not None and layers.fits(scribbles, image) else None
         self.keeper.look_for(image, fitting)  # before anything is kept
@@ -598,14 +638,19 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
                 fitting.events.selected_label.connect(self._follow_label)
             if self.keeper.owner(fitting) is None:
                 self.keeper.watch(image, fitting)
+        if fitting is not None:
+            self._classes_of = weakref.ref(image), image.name
         if fitting is not self._counted:
             self._counted = fitting
             self._count_anew(image, fitting)
         self._offer_switch(fitting)
         choice = id(image), id(scribbles)
         if choice != self._guided and not self.session.is_running:
+            if image is not self.session.image:
+                self._forget_numbers()
             self.progress_panel.say(self._what_next())
         self._guided = choice
+        self.time_machine.look_at(image)
 
     def _count_anew(self, image: Image, scribbles: Labels | None) -> None:
         """Count what is on a layer, whoever painted it; of what is no scribble Train will say."""
