@@ -66,7 +66,7 @@ def test_after_a_session_the_memory_of_the_gpu_is_what_it_was(
                 if ending == "stopped":
                     session.stop()
                 if ending == "failed":
-                    monkeypatch.setattr(Trainer, "step", lambda self: 1 / 0)
+                    monkeypatch.setattr(Trainer, "step", lambda self, *check: 1 / 0)
                 if ending == "closed":
                     events.close()
                     break
@@ -83,10 +83,10 @@ def test_after_a_session_the_memory_of_the_gpu_is_what_it_was(
 def test_the_last_rung_of_the_ladder_is_the_cpu(scene, quick_config, monkeypatch):
     original = Trainer.step
 
-    def step(self):
+    def step(self, *check):
         if self.resources.device.type == "cuda":
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(self)
+        return original(self, *check)
 
     monkeypatch.setattr(Trainer, "step", step)
     blob = scene((32, 32))

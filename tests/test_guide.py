@@ -77,7 +77,8 @@ def test_three_classes_each_get_an_answer():
     assert (found.argmax(axis=0) == classes).mean() > 0.97
 
 
-def test_a_part_gets_nearly_what_the_whole_gets(scene):
+def test_a_part_gets_nearly_what_the_whole_gets(scene, monkeypatch):
+    monkeypatch.setattr("napari_msseg.guided.QUICK", 300 * 280)
     blob = scene((300, 280))
     found = classifier(blob)
     whole = found.predict(everywhere((300, 280)))
@@ -112,9 +113,9 @@ def test_the_guide_is_asked_about_new_strokes_when_there_is_time(scene, monkeypa
     asked: list[tuple[slice, ...]] = []
     answer = guide.probabilities
 
-    def count(guidance, region, votes):
+    def count(guidance, region, votes, *check):
         asked.append(region)
-        return answer(guidance, region, votes)
+        return answer(guidance, region, votes, *check)
 
     monkeypatch.setattr(guide, "probabilities", count)
     first = InstantClassifier(pixels, blob.scribbles, 2, guide=guide)
@@ -192,6 +193,7 @@ def test_strokes_on_a_large_image_do_not_wait_for_the_guide(scene, monkeypatch):
     expected = at_once.predict(whole)
 
     monkeypatch.setattr("napari_msseg.guided.BLOCK", (32, 64))
+    monkeypatch.setattr("napari_msseg.guided.QUICK", 32 * 64)
     asked, answer = [], guide.probabilities
     monkeypatch.setattr(guide, "probabilities", lambda *of: asked.append(of[1]) or answer(*of))
     pixels = normalise(blob.image).data

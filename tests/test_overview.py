@@ -21,7 +21,7 @@ class SaysWhat:
         self.answer = answer
         self.asked: list[Guidance] = []
 
-    def corrections(self, guidance, region, votes):
+    def corrections(self, guidance, region, votes, check=None):
         size = tuple(s.stop - s.start for s in region)
         assert votes.shape == (CHANNELS[3] - 5, len(self.answer), *size)
         assert votes.min() >= 0

@@ -145,7 +145,7 @@ def test_what_the_user_got_wrong_is_an_input_error(scene, quick_config):
 
 
 def test_a_defect_of_ours_is_raised_with_its_traceback(scene, quick_config, monkeypatch):
-    def broken(self):
+    def broken(self, *check):
         raise ZeroDivisionError("a defect")
 
     monkeypatch.setattr(Trainer, "step", broken)

@@ -13,6 +13,7 @@ import torch
 import napari_msseg.answers
 import napari_msseg.session
 from napari_msseg.checkpoint import Checkpoint
+from napari_msseg.commands import ShowView
 from napari_msseg.config import ModelConfig, TrainConfig
 from napari_msseg.errors import InputError
 from napari_msseg.events import (
@@ -120,6 +121,66 @@ def test_a_stop_ends_the_session_after_the_running_step(endless, consume):
     events = consume(endless, react)
     assert states(events) == [State.PREPARING, State.TRAINING, State.STOPPED]
     assert of(events, StepDone)[-1].step == 3
+
+
+def _in_a_step(monkeypatch, do):
+    """Have something done in the middle of training steps: it is told the number of the try."""
+    tries = []
+    step = Trainer.step
+
+    def midway(trainer, check=lambda: None):
+        tries.append(trainer.steps)
+        calls = []
+
+        def told():
+            calls.append(True)
+            if len(calls) == 5:
+                do(len(tries))
+            check()
+
+        return step(trainer, told)
+
+    monkeypatch.setattr(Trainer, "step", midway)
+    return tries
+
+
+def test_a_step_is_left_for_a_stroke_which_is_answered_at_once(
+    scene, quick_config, consume, monkeypatch
+):
+    blob = scene((24, 24))
+    session = Session(blob.image, blob.scribbles, quick_config(max_steps=6, instant=True))
+    newer = dataclasses.replace(blob.scribbles, generation=2)
+    tries = _in_a_step(monkeypatch, lambda n: session.submit(newer) if n == 3 else None)
+    events = consume(session)
+    assert tries == [0, 1, 2, 2, 3, 4, 5]  # the third was left, and done once more
+    told = [e for e in events if isinstance(e, StepDone | PredictionReady)]
+    answer = next(i for i, e in enumerate(told) if e.generation == 2)
+    assert isinstance(told[answer], PredictionReady)
+    assert [e.step for e in of(told[:answer], StepDone)] == [1, 2]
+    assert [e.step for e in of(events, StepDone)] == list(range(1, 7))
+
+
+def test_who_paints_without_a_pause_does_not_keep_it_from_learning(
+    scene, quick_config, consume, monkeypatch
+):
+    blob = scene((24, 24))
+    session = Session(blob.image, blob.scribbles, quick_config(max_steps=6, instant=True))
+    tries = _in_a_step(
+        monkeypatch,
+        lambda n: session.submit(dataclasses.replace(blob.scribbles, generation=n + 1)),
+    )
+    events = consume(session)
+    assert [e.step for e in of(events, StepDone)] == list(range(1, 7))
+    assert len(tries) == 12  # every other one was left
+
+
+def test_a_stop_does_not_wait_for_the_end_of_a_step(endless, consume, monkeypatch):
+    tries = _in_a_step(monkeypatch, lambda n: endless.stop() if n == 3 else None)
+    events = consume(endless)
+    assert tries == [0, 1, 2]
+    assert [e.step for e in of(events, StepDone)] == [1, 2]
+    assert states(events)[-1] is State.STOPPED
+    assert endless.checkpoint() is not None
 
 
 def test_a_session_stopped_before_it_runs_never_steps(endless, consume):
@@ -573,7 +634,7 @@ def test_memory_that_runs_out_while_preparing_is_no_defect(
 
 
 def test_another_error_is_reported_with_its_traceback(endless, consume, monkeypatch):
-    def broken(self):
+    def broken(self, *check):
         raise ValueError("first line\nsecond line")
 
     monkeypatch.setattr(Trainer, "step", broken)
@@ -591,11 +652,11 @@ def poisoned(original: Callable, bad_calls: range):
     """Return a step that finds NaN weights in the calls of those numbers."""
     calls = iter(range(10_000))
 
-    def step(self):
+    def step(self, *check):
         if next(calls) in bad_calls:
             with torch.no_grad():
                 self.model.head.weight.fill_(float("nan"))
-        return original(self)
+        return original(self, *check)
 
     return step
 
@@ -802,3 +863,26 @@ def test_while_nothing_is_new_nothing_is_told_again(consume, scene, quick_config
     events = consume(Session(blob.image, blob.scribbles, config))
     whole = [e for e in of(events, PredictionReady) if e.last]
     assert [e.step for e in whole] == [0, 12]  # at once, and once more at the end
+
+
+def test_boundaries_are_not_looked_for_where_nothing_is_known_yet(
+    scene, quick_config, consume, monkeypatch
+):
+    """Of a volume the slice on the screen alone, not what is around it."""
+    shapes = []
+    decide = napari_msseg.answers.decide
+
+    def note(probabilities, pixels, *arguments):
+        shapes.append(probabilities.shape[1:])
+        assert pixels.shape[1:] == probabilities.shape[1:]
+        return decide(probabilities, pixels, *arguments)
+
+    monkeypatch.setattr(napari_msseg.answers, "decide", note)
+    blob = scene((12, 40, 40))
+    config = dataclasses.replace(quick_config(3, max_steps=2, instant=True), certainty=0.9)
+    session = Session(blob.image, blob.scribbles, config)
+    session.ask(ShowView(session=0, start=(6, 0, 0), stop=(7, 40, 40)))
+    events = consume(session)
+    assert of(events, PredictionReady)[0].classes.shape == (1, 40, 40)
+    assert shapes[0] == (1, 40, 40)
+    assert shapes[-1][0] == 12

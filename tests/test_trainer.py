@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from napari_msseg import losses
-from napari_msseg.config import SessionConfig
+from napari_msseg.config import Normalisation, SessionConfig
 from napari_msseg.devices import autocast
 from napari_msseg.model import receptive_radius
 from napari_msseg.preprocessing import normalise
@@ -299,6 +299,62 @@ def test_a_class_that_is_erased_stays_in_the_network(scene, trainer_for):
     trainer.set_scribbles(blob.scribbles)
     assert trainer.n_classes == 3
     assert trainer.step() is not None
+
+
+class Left(Exception):
+    """Somebody waits."""
+
+
+@pytest.mark.parametrize("normalisation", ["none", "batch"])
+@pytest.mark.parametrize("where", ["at once", "on the way there", "on the way back", "at last"])
+def test_a_step_that_is_left_changes_no_weight(
+    scene, quick_config, trainer_for, where, normalisation
+):
+    config = quick_config(s2l={"warm_up_steps": 0})
+    model = dataclasses.replace(config.model, normalisation=Normalisation(normalisation))
+    trainer = trainer_for(scene(), dataclasses.replace(config, model=model))
+    calls: list[bool] = []
+    trainer.step(lambda: calls.append(torch.is_grad_enabled()))
+    before = weights(trainer).clone()
+    averaged = torch.cat([v.flatten().float() for v in trainer.checkpoint().weights.values()])
+    n = len(calls)
+    left_at = {"at once": 1, "on the way there": n // 4, "on the way back": 3 * n // 4}.get(
+        where, n
+    )
+    calls.clear()
+
+    def check():
+        calls.append(True)
+        if len(calls) == left_at:
+            raise Left
+
+    with pytest.raises(Left):
+        trainer.step(check)
+    assert trainer.steps == 1
+    torch.testing.assert_close(weights(trainer), before, rtol=0, atol=0)
+    if normalisation == "none":
+        now = torch.cat([v.flatten().float() for v in trainer.checkpoint().weights.values()])
+        torch.testing.assert_close(now, averaged, rtol=0, atol=0)
+    assert trainer.step() is not None
+    assert trainer.steps == 2
+
+
+def test_a_step_can_be_left_on_the_way_there_and_back(scene, trainer_for):
+    """Not at one end alone: nobody waits for half a step."""
+    trainer = trainer_for(scene())
+    passes: list[str] = []
+    backward = torch.Tensor.backward
+
+    def note(tensor, *arguments, **options):
+        passes.append("back")
+        return backward(tensor, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "backward", note)
+        trainer.step(lambda: passes.append("check"))
+    turn = passes.index("back")
+    assert turn >= 10
+    assert len(passes) - turn - 1 >= 10
 
 
 def test_a_step_without_finite_numbers_is_taken_back(scene, trainer_for):

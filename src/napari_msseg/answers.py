@@ -201,6 +201,11 @@ class Answers:
         return bool(self._unvoted) and not self._trainer.has_say
 
     @property
+    def is_provisional(self) -> bool:
+        """Whether the answer on the screen was given in haste: `turn` has a better one."""
+        return self._instant is not None and self._instant.refines_first
+
+    @property
     def sweep_is_over(self) -> bool:
         """Whether every part has had its turn."""
         return not self._sweep
@@ -247,10 +252,17 @@ class Answers:
         shape = self._strokes.shape
         margin = MARGIN[len(shape)] if self._certainty else 0
         wide = grown(region, shape, margin)
-        here = inside(region, wide)
-        # around it what was last known: zeros, which are not certain, where nothing was
+        # around it what was last known, as far as there is anything: to flood the rest takes long
         found = self._trainer.pseudo_labels.probabilities(wide)
-        found[(slice(None), *here)] = probabilities
+        found[(slice(None), *inside(region, wide))] = probabilities
+        is_known = found.sum(dim=0) > 0
+        is_known[inside(region, wide)] = True
+        answered = _extent(is_known)
+        found = found[(slice(None), *answered)]
+        wide = tuple(
+            slice(w.start + a.start, w.start + a.stop) for w, a in zip(wide, answered, strict=True)
+        )
+        here = inside(region, wide)
         known = self._strokes[wide]
         if self._invalid is not None:
             known = np.where(self._invalid[wide], 0, known)
@@ -258,6 +270,16 @@ class Answers:
         everywhere = found.cpu().numpy()
         classes = decide(everywhere, pixels, self._certainty, known, self._stabilise)
         return classes[here].astype(np.uint8)
+
+
+def _extent(where: Tensor) -> Region:
+    """Return the smallest part that holds all that is true."""
+    extent = []
+    for axis in range(where.ndim):
+        others = [other for other in range(where.ndim) if other != axis]
+        along = torch.nonzero(where.any(dim=others))
+        extent.append(slice(int(along[0]), int(along[-1]) + 1))
+    return tuple(extent)
 
 
 def _distance(region: Region, point: Sequence[float]) -> float:

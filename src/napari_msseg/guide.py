@@ -18,7 +18,7 @@ from napari_msseg.checkpoint import Checkpoint
 from napari_msseg.devices import memory_format
 from napari_msseg.errors import InputError
 from napari_msseg.guidance import CHANNELS, Guidance
-from napari_msseg.prediction import pad_to_multiple, predict_tile
+from napari_msseg.prediction import Check, checked, pad_to_multiple, predict_tile
 from napari_msseg.tiling import Region, Tile
 
 FILES = {2: "guide2d.safetensors"}
@@ -27,6 +27,10 @@ FILES = {2: "guide2d.safetensors"}
 EPSILON = np.float32(1e-6)
 
 Floats = npt.NDArray[np.float32]
+
+
+def _never() -> None:
+    """Go on."""
 
 
 class Guide:
@@ -56,7 +60,9 @@ class Guide:
         self._network = checkpoint.build().to(device).eval()
         self._network.to(memory_format=memory_format(config.ndim))  # type: ignore[call-overload]
 
-    def probabilities(self, guidance: Guidance, region: Region, votes: Floats) -> Floats:
+    def probabilities(
+        self, guidance: Guidance, region: Region, votes: Floats, check: Check = _never
+    ) -> Floats:
         """Return class probabilities over a part of an image; of a network that answers anew.
 
         Parameters
@@ -65,6 +71,8 @@ class Guide:
         region : tuple of slice
         votes : ndarray of float, shape (V, K, *region)
             As of `guidance.Guidance.inputs`, for every class.
+        check : callable
+            As of `prediction.checked`.
 
         Returns
         -------
@@ -74,18 +82,20 @@ class Guide:
         out = np.zeros(votes.shape[1:], np.float32)
         present = guidance.classes
         for k in _asked(present):
-            out[k] = self._ask(guidance.inputs(region, votes[:, k], k))
+            out[k] = self._ask(guidance.inputs(region, votes[:, k], k), check)
         if len(present) == 2:
             out[present[0]] = 1 - out[present[1]]
         out /= np.maximum(out.sum(axis=0), np.finfo(np.float32).tiny)
         return out
 
-    def corrections(self, guidance: Guidance, region: Region, votes: Floats) -> Floats:
+    def corrections(
+        self, guidance: Guidance, region: Region, votes: Floats, check: Check = _never
+    ) -> Floats:
         """Return what is to be added to log-probabilities; of a network that `CORRECTS`.
 
         Parameters
         ----------
-        guidance, region, votes
+        guidance, region, votes, check
             As of `probabilities`.
 
         Returns
@@ -95,19 +105,18 @@ class Guide:
         """
         out = np.zeros(votes.shape[1:], np.float32)
         for k in _asked(guidance.classes):
-            said = self._ask(guidance.inputs(region, votes[:, k], k))
+            said = self._ask(guidance.inputs(region, votes[:, k], k), check)
             out[k] = logit(np.clip(said, EPSILON, 1 - EPSILON))
         return out
 
-    def _ask(self, inputs: Floats) -> Floats:
+    def _ask(self, inputs: Floats, check: Check) -> Floats:
         """Return the probability of the class."""
         padded = pad_to_multiple(torch.from_numpy(inputs), self._network.total_stride)
         wanted = tuple(slice(0, n) for n in inputs.shape[1:])
         source = tuple(slice(0, n) for n in padded.shape[1:])
         tile = Tile(target=wanted, source=source, inner=wanted)
-        probability: Floats = (
-            predict_tile(self._network, padded, tile, self._device)[1].cpu().numpy()
-        )
+        with checked(self._network, check) as network:
+            probability: Floats = predict_tile(network, padded, tile, self._device)[1].cpu().numpy()
         return probability
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -10,10 +11,13 @@ import numpy.typing as npt
 from napari_msseg.blocks import AnswerMemory, assemble
 from napari_msseg.guidance import Guidance
 from napari_msseg.guide import Guide
+from napari_msseg.prediction import Check
 from napari_msseg.tiling import Region, grown, inside
 
 BLOCK, HALO = (512, 512), 64
 """A guide, for images alone, answers parts of this shape, and sees so many pixels around them."""
+QUICK = 256 * 256
+"""Pixels of an image that it is asked about at once: of 512² it takes a second on a slow core."""
 GUIDED, GUIDED_BEFORE = -1, -2
 """Whose answers are remembered: what it said to these strokes, and to those before."""
 
@@ -57,8 +61,8 @@ class GuidedAnswers:
 
     @property
     def is_quick(self) -> bool:
-        """Whether the image is small enough to be asked about in one go."""
-        return all(n <= b for n, b in zip(self._shape, BLOCK, strict=True))
+        """Whether the image is small enough for an answer to wait for the guide."""
+        return math.prod(self._shape) <= QUICK
 
     @property
     def has_spoken(self) -> bool:
@@ -70,6 +74,7 @@ class GuidedAnswers:
         region: Region,
         votes: Callable[[Region], Floats],
         instead: Callable[[Region], Floats] | None = None,
+        check: Check = lambda: None,
     ) -> Floats:
         """Return class probabilities of a part.
 
@@ -82,6 +87,8 @@ class GuidedAnswers:
             Where nothing was said to these strokes, what was said to those before is taken, and
             where nothing was, the class probabilities (K, *part) that this gives of a part: to
             ask takes half a second, or some. Default: what has not been said is asked.
+        check : callable
+            As of `prediction.checked`, while it is asked.
 
         Returns
         -------
@@ -94,13 +101,15 @@ class GuidedAnswers:
                 known = self._memory.get(GUIDED_BEFORE, part)
                 if known is None:
                     return instead(wanted)
-            whole = self._ask(part, votes) if known is None else known
+            whole = self._ask(part, votes, check) if known is None else known
             return whole[(slice(None), *inside(wanted, part))]
 
         return assemble(region, self._shape, BLOCK, answer)
 
-    def _ask(self, part: Region, votes: Callable[[Region], Floats]) -> npt.NDArray[np.float16]:
+    def _ask(
+        self, part: Region, votes: Callable[[Region], Floats], check: Check
+    ) -> npt.NDArray[np.float16]:
         wide = grown(part, self._shape, HALO)
-        found = self._guide.probabilities(self._guidance, wide, votes(wide))
+        found = self._guide.probabilities(self._guidance, wide, votes(wide), check)
         self._memory.forget(GUIDED_BEFORE, part)
         return self._memory.keep(GUIDED, part, found[(slice(None), *inside(part, wide))])

@@ -328,7 +328,7 @@ class InstantClassifier:
 
     def _study(self, overview: Overview) -> None:
         """Let it be chosen what counts how much, and the guide: half a second, or a second."""
-        overview.study(self._looks(overview))
+        overview.study(self._looks(overview), self._go_on)
 
     def evidence(self) -> Evidence | None:
         """Return what an appraiser of a volume goes by; None where there is no such thing."""
@@ -413,7 +413,9 @@ class InstantClassifier:
         def instead(part: Region) -> Floats:
             return mixed[(slice(None), *inside(part, region))]
 
-        return guided.predict(region, self.votes, instead if self._study_is_behind else None)
+        return guided.predict(
+            region, self.votes, instead if self._study_is_behind else None, self._go_on
+        )
 
     def _of_block(self, rounds: list[int]) -> Callable[[Region, Region], Halves]:
         """Return what maps a part of a block to the answers of the fits of some rounds."""

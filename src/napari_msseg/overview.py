@@ -19,6 +19,7 @@ from napari_msseg.guidance import LEAST_PROBABILITY, Guidance, strong_edge
 from napari_msseg.guide import Guide
 from napari_msseg.mixture import Mixture
 from napari_msseg.pixel_classifiers import Features, features_of
+from napari_msseg.prediction import Check
 from napari_msseg.random_walker import CELLS, RandomWalk, Terrain
 from napari_msseg.tiling import Region, tiles
 
@@ -122,24 +123,35 @@ class Overview:
         """Whether one class is painted, and background. Among several it was worth nothing."""
         return BACKGROUND in self._walk.painted and len(self._walk.painted) == 2
 
-    def study(self, looks: Floats) -> None:
+    def study(self, looks: Floats, check: Check = lambda: None) -> None:
         """Choose how classifiers and walker are put together; let the guide say what is wrong.
 
         Parameters
         ----------
         looks : ndarray of float32, shape (3, K, *grid)
             What the classifiers say of every cell.
+        check : callable
+            Called now and then; what it raises leaves everything as it was.
         """
-        self.was_studied = True
         evidence = self.evidence(looks)
+        check()
+        before, was_studied = self._fusion, self.was_studied
         if self._appraiser is not None and evidence is not None:
             self._fusion = self._appraiser.choose(evidence)
+        self.was_studied = True
         if self._guide is None:
             return
+        try:
+            self._correction = GUIDED * self._corrections(self._guide, looks, check)
+        except BaseException:
+            self._fusion, self.was_studied = before, was_studied
+            raise
+
+    def _corrections(self, guide: Guide, looks: Floats, check: Check) -> Floats:
         votes = self.votes(looks, self.ground.whole)
         terrain = self.ground.terrain
         guidance = Guidance(terrain.image, self.strokes, self.ground.edge_scale, terrain.sizes)
-        self._correction = GUIDED * self._guide.corrections(guidance, self.ground.whole, votes)
+        return guide.corrections(guidance, self.ground.whole, votes, check)
 
     def evidence(self, looks: Floats) -> Evidence | None:
         """Return what an appraiser goes by; None unless background and one class are painted.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_msseg.devices import autocast, memory_format
 from napari_msseg.model import MSNet, receptive_radius
@@ -15,6 +18,8 @@ from napari_msseg.tiling import Tile, round_up, tiles
 
 TILE_SHAPES = {2: (1024, 1024), 3: (64, 128, 128)}
 """Targets of a tile, large beside the halo; halved where the memory does not hold them."""
+
+Check = Callable[[], None]
 
 
 def padding_to_multiple(shape: tuple[int, ...], multiple: int) -> list[int]:
@@ -37,6 +42,27 @@ def predict_tile(network: MSNet, image: Tensor, tile: Tile, device: torch.device
         logits, _ = network(source)
         inner: Tensor = logits[(0, slice(None), *tile.inner)]
         return inner.float().softmax(dim=0)
+
+
+@contextmanager
+def checked(model: MSNet, check: Check) -> Iterator[MSNet]:
+    """Have something called before every layer of a network, and on the way back through it.
+
+    What it raises leaves the network.
+    """
+
+    def before(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        check()
+        if inputs[0].requires_grad:
+            inputs[0].register_hook(lambda gradient: check())  # type: ignore[no-untyped-call]
+
+    layers = [m for m in model.modules() if not any(m.children())]
+    handles = [m.register_forward_pre_hook(before) for m in layers]
+    try:
+        yield model
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def predict_probabilities(

@@ -221,7 +221,7 @@ class Session:
         self._mailbox.set_paused(False)
 
     def stop(self) -> None:
-        """End after the running step."""
+        """End, without waiting for the end of the running step."""
         self._mailbox.stop()
 
     # ------------------------------------------------------- the run
@@ -260,6 +260,7 @@ class Session:
         yield self._enter(SessionState.PREPARING, f"preparing on {self.device_in_words}")
         self._started: float | None = None
         self._bad_steps = 0
+        self._has_left_step = False
         self._strokes_taken = 0
         self._scored = -1
         self._resting = False
@@ -271,7 +272,12 @@ class Session:
             if self.state is not SessionState.TRAINING:
                 self.wait()
                 continue
+            if self._answers.is_provisional:
+                yield from self._predict_some()
+                continue
             yield from self._train_step()
+            if self._has_left_step:
+                continue
             if self._progress >= 1:
                 yield from self._predict_all(at_last=True)
                 yield self._enter(SessionState.FINISHED)
@@ -438,7 +444,14 @@ class Session:
         if self._started is None:
             self._started = time.monotonic()
         trainer.set_progress(self._progress)
-        terms: StepLosses | None = yield from self._with_memory(trainer.step)
+        try:
+            terms: StepLosses | None = yield from self._with_memory(
+                lambda: trainer.step(self._leave_step)
+            )
+        except Interrupted:
+            self._has_left_step = True
+            return
+        self._has_left_step = False
         if terms is None:
             self._bad_steps += 1
             if self._bad_steps >= MAX_BAD_STEPS:
@@ -452,6 +465,11 @@ class Session:
             memory=memory_in_use(self._resources.device),
             **dataclasses.asdict(terms),
         )
+
+    def _leave_step(self) -> None:
+        """Leave a step for somebody who waits; but no two, or nothing is ever learned."""
+        if self._mailbox.stopped or (self._mailbox.has_scribbles and not self._has_left_step):
+            raise Interrupted
 
     def _score_is_due(self) -> bool:
         """Whether these strokes have waited long enough for their score."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -20,7 +19,7 @@ from napari_msseg.companions import Excerpt
 from napari_msseg.config import ModelConfig, TrainConfig
 from napari_msseg.devices import autocast, memory_format
 from napari_msseg.model import MSNet, grow_classes, receptive_radius
-from napari_msseg.prediction import pad_to_multiple, padding_to_multiple, predict_tile
+from napari_msseg.prediction import checked, pad_to_multiple, padding_to_multiple, predict_tile
 from napari_msseg.pseudo_labels import PseudoLabels
 from napari_msseg.resources import Resources, release_cached_memory
 from napari_msseg.sampling import Flip, PatchSampler, StrokedPart, jitter_intensity
@@ -193,21 +192,29 @@ class Trainer:
 
     # ------------------------------------------------------------------- step
 
-    def step(self) -> StepLosses | None:
-        """Do one training step; None where it was not finite and was taken back."""
+    def step(self, check: Callable[[], None] = lambda: None) -> StepLosses | None:
+        """Do one training step; None where it was not finite and was taken back.
+
+        Parameters
+        ----------
+        check : callable
+            Called before every layer of the network, on the way there and back; what it raises
+            leaves the weights as they were.
+        """
         image, scribbles, pseudo = self._draw_batch()
-        with autocast(self.resources.device, len(self.spatial_shape)):
-            logits, decoder = self.model(image)
-        terms = self._terms(logits, decoder, scribbles, pseudo)
-        excess = losses.logit_excess(logits)
-        total = self._loss.total(terms) + self.config.excess_weight * excess
-        if self.extra_loss is not None:
-            total = total + self.extra_loss(logits.float(), image)
         optimiser = self._optimiser = self._optimiser or self._begin_to_optimise()
         for group in optimiser.param_groups:
             group["lr"] = self._rate
         optimiser.zero_grad()
-        total.backward()  # type: ignore[no-untyped-call]
+        with checked(self.model, check) as model:
+            with autocast(self.resources.device, len(self.spatial_shape)):
+                logits, decoder = model(image)
+            terms = self._terms(logits, decoder, scribbles, pseudo)
+            excess = losses.logit_excess(logits)
+            total = self._loss.total(terms) + self.config.excess_weight * excess
+            if self.extra_loss is not None:
+                total = total + self.extra_loss(logits.float(), image)
+            total.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self._trained(), GRADIENT_NORM)
         self.steps += 1
         if not bool(torch.isfinite(total) & torch.isfinite(norm)):
@@ -306,7 +313,7 @@ class Trainer:
                 for t, r in zip(tile.target, region, strict=True)
             )
             kept = tuple(slice(0, h.stop - h.start) for h in here)
-            with _checked(self._averaged_model, check) as model:
+            with checked(self._averaged_model, check) as model:
                 found = predict_tile(model, self._image, tile, self.resources.device)
             out[(slice(None), *here)] = found[(slice(None), *kept)]
         finite = bool(torch.isfinite(out).all())
@@ -334,15 +341,3 @@ class Trainer:
         padding = padding_to_multiple(self.spatial_shape, self.model.total_stride)
         padded = F.pad(classes, padding, value=IGNORED_CLASS)
         return padded.to(self.resources.device)
-
-
-@contextmanager
-def _checked(model: MSNet, check: Callable[[], None]) -> Iterator[MSNet]:
-    """Have something called before every layer of a network."""
-    layers = [m for m in model.modules() if not any(m.children())]
-    handles = [m.register_forward_pre_hook(lambda *_: check()) for m in layers]
-    try:
-        yield model
-    finally:
-        for handle in handles:
-            handle.remove()
