@@ -28,8 +28,10 @@ def padding_to_multiple(shape: tuple[int, ...], multiple: int) -> list[int]:
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Repeat the last pixels of (C, [Z,] Y, X) until every side is a multiple."""
+    """Repeat the last pixels of (C, [Z,] Y, X) until every side is a multiple: none, no copy."""
     padding = padding_to_multiple(tuple(image.shape[1:]), multiple)
+    if not any(padding):
+        return image
     return F.pad(image.unsqueeze(0), padding, mode="replicate").squeeze(0)
 
 

@@ -14,6 +14,8 @@ PERCENTILES = (0.5, 99.5)
 """Intensities that become 0 and 1. From the whole image, never from a tile."""
 STATISTICS_SAMPLE = 2_000_000
 """Pixels a channel that the percentiles are taken from, at the most."""
+PIECE = 65_536
+"""Pixels that are scaled at a time."""
 LIMIT = 4.0
 """Normalised intensities are cut off at ± this: one hot pixel must not swamp a crop."""
 
@@ -71,19 +73,27 @@ def _normalise_channel(pixels: Array, finite: npt.NDArray[np.bool_]) -> npt.NDAr
     """Scale one channel; what is not finite gets the value of the median."""
     # 8 and 16 bits fit float32; anything else may have an offset or a range that does not.
     dtype = np.float32 if pixels.dtype.itemsize <= 2 else np.float64
-    channel: npt.NDArray[np.floating] = pixels.astype(dtype)
-    values = channel[finite]
+    values = pixels.ravel() if finite.all() else pixels[finite]
     step = max(1, values.size // STATISTICS_SAMPLE)
     wanted = (PERCENTILES[0], 50.0, PERCENTILES[1])
-    low, middle, high = (float(v) for v in np.percentile(values[::step], wanted))
+    low, middle, high = (float(v) for v in np.percentile(values[::step].astype(dtype), wanted))
     if high <= low:  # nearly constant: let the few other values span the range
-        low, high = float(values.min()), float(values.max())
-    channel[~finite] = middle
-    # Halved first: the difference of two of the largest numbers overflows.
-    channel = channel / 2 - low / 2
+        low, high = (float(v) for v in (values.min().astype(dtype), values.max().astype(dtype)))
     half_width = high / 2 - low / 2
-    if half_width > np.finfo(dtype).tiny:
-        np.clip(channel, -LIMIT * half_width, LIMIT * half_width, out=channel)
-        channel = channel / half_width * 2
-    scaled: npt.NDArray[np.float32] = np.clip(channel - 1.0, -LIMIT, LIMIT).astype(np.float32)
+    scaled = np.empty(pixels.shape, np.float32)
+    rows = max(1, PIECE * len(pixels) // pixels.size)
+    for start in range(0, len(pixels), rows):  # what fits the cache of a processor
+        here = slice(start, start + rows)
+        piece: npt.NDArray[np.floating] = pixels[here].astype(dtype)
+        piece[~finite[here]] = middle
+        # Halved first: the difference of two of the largest numbers overflows.
+        piece /= 2
+        piece -= low / 2
+        if half_width > np.finfo(dtype).tiny:
+            np.clip(piece, -LIMIT * half_width, LIMIT * half_width, out=piece)
+            piece /= half_width
+            piece *= 2
+        piece -= 1.0
+        np.clip(piece, -LIMIT, LIMIT, out=piece)
+        scaled[here] = piece
     return scaled

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -174,7 +175,14 @@ class ScribbleSnapshot:
         return self.indices[:0] if self.locked is None else self.indices[self.locked]
 
     def dense(self) -> npt.NDArray[np.int16]:
-        """Return the class of every pixel, `IGNORED_CLASS` where nobody painted."""
+        """Return the class of every pixel, `IGNORED_CLASS` where nobody painted.
+
+        The same array each time: it is not to be written to.
+        """
+        return self._dense
+
+    @cached_property
+    def _dense(self) -> npt.NDArray[np.int16]:
         classes = np.full(int(np.prod(self.shape)), IGNORED_CLASS, np.int16)
         classes[self.indices] = self.classes
         return classes.reshape(self.shape)

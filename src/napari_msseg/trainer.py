@@ -339,5 +339,5 @@ class Trainer:
 
     def _pad_classes(self, classes: Tensor) -> Tensor:
         padding = padding_to_multiple(self.spatial_shape, self.model.total_stride)
-        padded = F.pad(classes, padding, value=IGNORED_CLASS)
+        padded = F.pad(classes, padding, value=IGNORED_CLASS) if any(padding) else classes
         return padded.to(self.resources.device)

@@ -70,7 +70,7 @@ def test_a_background_region_is_locked_too(dock, viewer, workers):
     np.testing.assert_array_equal(dock.session.prediction.data, MASK)
 
 
-def test_the_lock_is_drawn_as_an_outline_in_the_colour_of_its_class(dock, viewer):
+def test_the_lock_is_drawn_as_an_outline_in_a_lighter_colour_of_its_class(dock, viewer):
     _press_l(dock, viewer, 3, 3)
     (layer,) = [x for x in viewer.layers if layers.role_of(x) == "locks"]
     assert layer.contour > 0
@@ -78,7 +78,9 @@ def test_the_lock_is_drawn_as_an_outline_in_the_colour_of_its_class(dock, viewer
     assert viewer.layers.index(layer) > viewer.layers.index(dock.session.prediction)
     scribbles = dock.layer_panel.chosen_scribbles()
     for value in (1, 2):
-        np.testing.assert_allclose(layer.colormap.map(value), scribbles.colormap.map(value))
+        outline, fill = (x.colormap.map(value)[:3] for x in (layer, scribbles))
+        np.testing.assert_allclose(1 - outline, 0.4 * (1 - fill), atol=0.01)
+    assert layer.opacity == 1
     assert not layers.is_scribble_layer(layer)
 
 
@@ -206,7 +208,7 @@ def test_a_whole_picture_that_was_locked_by_one_click_can_be_taken_back(dock, vi
     before = np.array(_locked(dock))
     dock.lock_panel.slice_button.click()
     assert (_locked(dock) > 0).all()
-    assert dock.offers.current.text == "All of this image is locked."
+    assert dock.offers.current.text == "All of “cells” is locked."
     dock.offers.buttons[0].click()
     np.testing.assert_array_equal(_locked(dock), before)
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from napari.layers import Image, Labels, Points
 from napari.layers.base import Layer
 
-from napari_msseg._napari.colours import prediction_colours, scribble_colours
+from napari_msseg._napari.colours import outline_colours, prediction_colours, scribble_colours
 from napari_msseg.classes import ClassTable
 from napari_msseg.errors import InputError
 from napari_msseg.events import PredictionReady
@@ -29,8 +29,8 @@ CLASSES = "napari-msseg classes"
 """Key in `layer.metadata` of scribbles that holds their class table, as a mapping."""
 PREDICTION_OPACITY = 0.45
 OBJECTS_OPACITY = 0.7
-LOCK_WIDTH = 2
-"""Of the outline of what is locked, pixels."""
+LOCK_WIDTH, LOCKS_ACROSS = 3, 250
+"""Of the outline of what is locked, pixels: at the least, and how many are as wide as the view."""
 RING_WIDTH = 0.08
 """Of a mark, as a share of its diameter."""
 MIN_BRUSH, BRUSHES_ACROSS = 3, 80
@@ -293,7 +293,7 @@ def new_pseudo_labels(image: Image, classes: ClassTable) -> Labels:
 
 def new_locks(image: Image, classes: ClassTable) -> Labels:
     """Return an empty layer for locked pixels, as outlines: not to be painted on."""
-    layer = _read_only(image, "locked", "locks", colormap=scribble_colours(classes))
+    layer = _read_only(image, "locked", "locks", colormap=outline_colours(classes), opacity=1)
     layer.contour = LOCK_WIDTH
     return layer
 
@@ -467,11 +467,21 @@ def look_at(viewer: Any, image: Image, position: Sequence[float], across: float)
 
 def fitting_brush(viewer: Any, image: Image) -> int:
     """Return a brush size, in pixels of the image, that is fine for what is on the screen."""
+    return max(MIN_BRUSH, round(_across(viewer, image) / BRUSHES_ACROSS))
+
+
+def fitting_outline(viewer: Any, image: Image) -> int:
+    """Return the width of an outline, in pixels of the image, that is seen on the screen."""
+    return max(LOCK_WIDTH, round(_across(viewer, image) / LOCKS_ACROSS))
+
+
+def _across(viewer: Any, image: Image) -> int:
+    """Return how many pixels of an image are seen along the shorter side of the view."""
     part = visible_part(viewer, image)
     across = min(spatial_shape(image)[-2:])
     if part is not None:
         across = min(across, *(b - a for a, b in zip(part[0][-2:], part[1][-2:], strict=True)))
-    return max(MIN_BRUSH, round(across / BRUSHES_ACROSS))
+    return across
 
 
 def insert_above(viewer: Any, below: Layer, layer: Layer) -> None:

@@ -103,7 +103,7 @@ class LockIntents:
             return
         before = self._locked(where)
         self._lock(where, predicted, "all that is on the screen")
-        self._doubt(f"All of {self._what(where)} is locked.", where, before)
+        self._doubt("locked", where, before)
 
     def unlock_slice(self) -> None:
         """Unlock the image, or the slice of a volume on the screen."""
@@ -117,7 +117,7 @@ class LockIntents:
             return
         session.answers.locks.unlock(session.image, session.frame, where)
         self._say(self._what(where), False)
-        self._doubt(f"All of {self._what(where)} is unlocked.", where, before)
+        self._doubt("unlocked", where, before)
 
     def _what(self, where: Any) -> str:
         image = self._session.image
@@ -132,9 +132,12 @@ class LockIntents:
         here = np.zeros((), np.uint8) if locked is None else locked[session.frame][where]
         return np.array(here)
 
-    def _doubt(self, words: str, where: Any, before: npt.NDArray[np.uint8]) -> None:
+    def _doubt(self, what: str, where: Any, before: npt.NDArray[np.uint8]) -> None:
         """Let what one click did to a whole picture be taken back."""
         locks, image, frame = self._session.answers.locks, self._session.image, self._session.frame
+        assert image is not None
+        of = "A slice of " if where else "All of "
+        words = f"{of}“{image.name}” is {what}."
         self.doubted.emit(words, lambda: locks.put_back(image, frame, where, before))
 
     def _lock(self, where: Any, predicted: npt.NDArray[np.uint8], what: str) -> None:

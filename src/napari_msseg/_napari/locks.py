@@ -14,7 +14,7 @@ from napari.layers.base import Layer
 from psygnal import Signal
 
 from napari_msseg._napari import layers
-from napari_msseg._napari.colours import scribble_colours
+from napari_msseg._napari.colours import outline_colours
 from napari_msseg.classes import ClassTable
 from napari_msseg.scribbles import MOST_LOCKED, ScribbleSnapshot
 
@@ -83,6 +83,9 @@ class Locks:
             Gives the outlines their colours.
         """
         layer = self._layer(image, classes)
+        width = layers.fitting_outline(self._viewer, image)
+        if layer.contour != width:  # to draw outlines anew takes long
+            layer.contour = width
         layer.data[frame][where] = predicted[where] + 1
         self._tell(image)
 
@@ -200,7 +203,7 @@ class Locks:
     def recolour(self, classes: ClassTable) -> None:
         """Give outlines the colours of a class table."""
         for layer in self._layers.values():
-            layer.colormap = scribble_colours(classes)
+            layer.colormap = outline_colours(classes)
 
     def forget(self, removed: Layer) -> None:
         """Unlock all of an image whose layer of locks was removed."""

@@ -648,6 +648,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         if choice != self._guided and not self.session.is_running:
             if image is not self.session.image:
                 self._forget_numbers()
+                self.offers.withdraw(questions.LOCKED)
             self.progress_panel.say(self._what_next())
         self._guided = choice
         self.time_machine.look_at(image)
