@@ -35,6 +35,7 @@ from hypothesis.stateful import (
 )
 from napari.components import ViewerModel
 from napari.layers import Labels
+from napari.utils import interactions
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QColorDialog, QFileDialog
@@ -122,6 +123,17 @@ some = st.integers(0, 11)
 def pick(things: Any, n: int) -> Any:
     things = list(things)
     return things[n % len(things)]
+
+
+def press_and_release(viewer: Any, drags: bool) -> None:
+    """Do with the mouse over the picture what napari does; a drag moves it in between."""
+    event = SimpleNamespace(type="mouse_press", modifiers=(), is_dragging=False)
+    interactions.mouse_press_callbacks(viewer, event)
+    if drags:
+        event.type = "mouse_move"
+        interactions.mouse_move_callbacks(viewer, event)
+    event.type = "mouse_release"
+    interactions.mouse_release_callbacks(viewer, event)
 
 
 class Later:
@@ -757,6 +769,21 @@ class RandomUse(RuleBasedStateMachine):
             assert changed[tuple(pixel)]
 
     @rule()
+    def wait_for_a_click_or_no_longer(self) -> None:
+        self.dock.lock_panel.region_button.click()
+
+    @precondition(lambda self: self.dock.locks._click.is_waiting and self.session.image)
+    @rule(row=some, column=some, drags=st.booleans())
+    def click_into_the_picture(self, row: int, column: int, drags: bool) -> None:
+        shape = layers.spatial_shape(self.session.image)[-2:]
+        point = np.array(self.viewer.cursor.position)
+        point[-2:] = np.array([2 * row, 3 * column]) % shape
+        self.viewer.cursor.position = tuple(point)
+        changed = self._locks_changed_by(lambda: press_and_release(self.viewer, drags))
+        assert self.dock.locks._click.is_waiting == drags
+        assert not (drags and changed.any())
+
+    @rule()
     def lock_the_chosen_object(self) -> None:
         drawn, number = self.dock.objects.layers.layer, self.dock.objects._selected
         changed = self._locks_changed_by(self.dock.lock_panel.object_button.click, is_seen=False)
@@ -1198,6 +1225,8 @@ class RandomUse(RuleBasedStateMachine):
             if panel._moments != machine._all():
                 self.settle()  # written a moment ago; its news is on its way to the dock
             assert panel._moments == machine._all()
+        elif not self.session.is_running and self.session.image is not self.panel.chosen_image():
+            assert panel._moments == []
 
     @invariant()
     def nothing_went_wrong_unseen(self) -> None:
@@ -1267,8 +1296,11 @@ class RandomUse(RuleBasedStateMachine):
     @invariant()
     def what_can_be_pressed_fits_the_state(self) -> None:
         train = self.dock.train_panel
-        assert train.train_button.isEnabled() != self.session.is_running
+        is_free = train.is_stopping or not self.session.is_running
+        assert train.train_button.isEnabled() == is_free
         assert train.stop_button.isEnabled() == self.session.is_running
+        waits = self.dock.locks._click.is_waiting
+        assert self.dock.lock_panel.region_button.isChecked() == waits
         assert self.dock.progress_panel.status.text()
 
     @invariant()

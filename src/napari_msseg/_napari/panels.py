@@ -178,8 +178,9 @@ class TrainPanel(QGroupBox):  # type: ignore[misc]
         self.train_button.clicked.connect(lambda: self._begin(self.train_button))
         self.once_button.clicked.connect(lambda: self._begin(self.once_button))
         self.stop_button.clicked.connect(self._end)
-        self._is_stopping = False
-        self._next: QPushButton | None = None  # pressed while it stops
+        self.is_stopping = False
+        """Whether Stop was pressed, and the end has not come yet."""
+        self._next: QPushButton | None = None  # pressed meanwhile
         self.live = QCheckBox("Live")
         self.live.setChecked(True)
         self.live.setToolTip("Keep training, and take up strokes as you paint them")
@@ -212,9 +213,9 @@ class TrainPanel(QGroupBox):  # type: ignore[misc]
     def show_state(self, state: SessionState | None) -> None:
         """Enable what makes sense now."""
         running = state is not None and not state.is_final
-        if self._is_stopping and running:
+        if self.is_stopping and running and state is not SessionState.PREPARING:
             return  # it was on its way
-        self._is_stopping = False
+        self.is_stopping = False  # over, or there is a new one
         paused = state is SessionState.PAUSED
         self.train_button.setEnabled(not running)
         self.once_button.setEnabled(not running)
@@ -222,19 +223,21 @@ class TrainPanel(QGroupBox):  # type: ignore[misc]
         self.pause_button.setText("Resume" if paused else "Pause")
         self.stop_button.setEnabled(running)
         self.device.setEnabled(not running)
+        if running:
+            return
         pressed, self._next = self._next, None
         if pressed is not None:  # once everybody has heard of the end
             QMetaObject.invokeMethod(pressed, "click", Qt.ConnectionType.QueuedConnection)
 
     def _end(self) -> None:
-        self._is_stopping = True
+        self.is_stopping = True
         self.train_button.setEnabled(True)
         self.once_button.setEnabled(True)
         self.pause_button.setEnabled(False)
         self.stop.emit()
 
     def _begin(self, button: QPushButton) -> None:
-        if self._is_stopping:
+        if self.is_stopping:
             self._next = button
         elif button is self.train_button:
             self.train.emit()

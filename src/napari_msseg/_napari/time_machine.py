@@ -168,7 +168,8 @@ class TimeMachine:
             self._write_all()  # nobody answers any more
         if state in WHEN:
             self.remember()
-        if state is SessionState.PREPARING or self._session.image is None:
+        is_over = state is None or state.is_final
+        if state is SessionState.PREPARING or is_over:
             self._show()
 
     def _remember_at_wish(self) -> None:
