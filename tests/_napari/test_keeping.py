@@ -86,6 +86,16 @@ def test_the_same_image_opened_again_is_offered_its_strokes(dock, another, qtbot
     assert scribbles.mode == "paint"
 
 
+def test_an_area_that_is_filled_on_restored_strokes_is_kept(dock, another, qtbot, settled):
+    """napari tells of it before it is there, and what is there then has not been kept yet."""
+    again = another()
+    _answer(qtbot, again, "Go on")
+    scribbles = again.layer_panel.chosen_scribbles()
+    scribbles.fill((30, 30), 2)
+    again.keeper.close()  # as at the end of the program: nothing else may come
+    np.testing.assert_array_equal(_kept(again).scribbles.labels(), scribbles.data)
+
+
 def test_another_image_of_the_same_name_is_offered_nothing(dock, another):
     again = another(shape=(32, 41))
     assert again.offers.current is None

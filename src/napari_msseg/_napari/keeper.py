@@ -195,8 +195,9 @@ class Keeper:
         self.keep(scribbles, again=True)
 
     def _stroke(self, event: Any) -> None:
-        if not self.keep(event.source):  # napari tells of a filled area before it is filled
-            self._hint(event)
+        is_first = event.source not in self._kept  # what lay there before may be all that is new
+        if not self.keep(event.source) or is_first:
+            self._hint(event)  # napari tells of a filled area before it is filled
             self._quiet.start(0)
 
     def _hint(self, event: Any) -> None:
