@@ -6,6 +6,7 @@ import pytest
 from napari_msseg.boundaries import edge_strength
 from napari_msseg.mixture import (
     LEAST_SHARE,
+    LENGTH,
     MOST_WRONG,
     STEADINESS,
     EdgeAgreement,
@@ -60,7 +61,8 @@ def test_agreement_is_that_of_a_slow_reference(rng):
         for k, m in ((i + 1, j), (i, j + 1))
         if k < 7 and m < 9 and classes[i, j] != classes[k, m]
     ]
-    assert agreement_of([edges])([classes]) == pytest.approx(np.mean(found))
+    expected = np.mean(found) + LENGTH * np.log(len(found))
+    assert agreement_of([edges])([classes]) == pytest.approx(expected)
 
 
 def test_parts_of_an_image_count_by_their_boundaries(rng):
@@ -185,3 +187,14 @@ def test_shifts_are_log_odds():
     even = np.full((1, 2, 3, 3), 0.5, np.float32)
     found = Mixture(np.ones(1), np.array([0.0, 1.5])).probabilities(even)[1]
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-1.5)), rtol=1e-5)
+
+
+def test_of_boundaries_on_edges_alike_the_longer_one_has_found_more():
+    """Two discs on a dark ground, equally bright: who finds one of them finds less."""
+    one, other = np.zeros((64, 64)), np.zeros((64, 64))
+    y, x = np.mgrid[:64, :64]
+    one[(y - 20) ** 2 + (x - 20) ** 2 < 64] = 1
+    other[(y - 44) ** 2 + (x - 44) ** 2 < 64] = 1
+    agreement = agreement_of([edge_strength((one + other)[None].astype(np.float32))])
+    both = agreement([(one + other).astype(np.int64)])
+    assert both == pytest.approx(agreement([one.astype(np.int64)]) + LENGTH * np.log(2), abs=1e-6)
