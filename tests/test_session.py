@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import queue
 import threading
 from collections.abc import Callable
@@ -886,3 +887,26 @@ def test_boundaries_are_not_looked_for_where_nothing_is_known_yet(
     assert of(events, PredictionReady)[0].classes.shape == (1, 40, 40)
     assert shapes[0] == (1, 40, 40)
     assert shapes[-1][0] == 12
+
+
+def test_a_study_that_is_left_again_and_again_does_not_keep_it_from_learning(
+    scene, quick_config, consume, monkeypatch
+):
+    """In volumes every stroke asks for one."""
+    blob = scene((8, 24, 24))
+    config = dataclasses.replace(quick_config(3, max_steps=4, instant=True), warm_start=True)
+    session = Session(blob.image, blob.scribbles, config)
+    refine = napari_msseg.answers.InstantClassifier.refine
+    numbers = itertools.count(2)
+
+    def interrupted(instant, *arguments):
+        session.submit(dataclasses.replace(blob.scribbles, generation=next(numbers)))
+        return refine(instant, *arguments)
+
+    monkeypatch.setattr(
+        napari_msseg.answers.InstantClassifier, "refines_first", property(lambda self: True)
+    )
+    monkeypatch.setattr(napari_msseg.answers.InstantClassifier, "refine", interrupted)
+    events = consume(session)
+    assert states(events)[-1] is State.FINISHED
+    assert len(of(events, StepDone)) == 4

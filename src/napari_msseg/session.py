@@ -260,7 +260,7 @@ class Session:
         yield self._enter(SessionState.PREPARING, f"preparing on {self.device_in_words}")
         self._started: float | None = None
         self._bad_steps = 0
-        self._has_left_step = False
+        self._has_left_step = self._has_left_study = False
         self._strokes_taken = 0
         self._scored = -1
         self._resting = False
@@ -272,9 +272,11 @@ class Session:
             if self.state is not SessionState.TRAINING:
                 self.wait()
                 continue
-            if self._answers.is_provisional:
+            if self._answers.is_provisional and not self._has_left_study:
                 yield from self._predict_some()
+                self._has_left_study = self._answers.is_provisional
                 continue
+            self._has_left_study = False
             yield from self._train_step()
             if self._has_left_step:
                 continue
