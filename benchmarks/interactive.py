@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from benchmarks import interactive_peers as peers
 from benchmarks.interactive_peers import FIRST, Canvas, Classes, Seen
 from benchmarks.interactive_tables import FLAT_SETS, OURS, Row, print_tables
+from benchmarks.random_forest import Forest
 from benchmarks.record import Record, digest
 from benchmarks.segment import Item, load_items
 from benchmarks.simulated_user import (
@@ -203,7 +204,7 @@ def _record(who: str, item: Item, seed: int, options: argparse.Namespace) -> Rec
         about["start"] = start_of(item, options)
     shared = USER_CODE if options.user else STROKES_CODE
     more = {OURS: OWN_CODE, "unet": S2L_CODE}.get(who, ())
-    own = {OURS: session_for, "rf": peers.Forest, "unet": peers.UNet}.get(who, peers.run_convpaint)
+    own = {OURS: session_for, "rf": Forest, "unet": peers.UNet}.get(who, peers.run_convpaint)
     return Record(options.json, about, f"{digest((*shared, *more))}-{peers.source_digest(own)}")
 
 
@@ -264,7 +265,7 @@ def _measure_user(who: str, item: Item, seed: int, options: argparse.Namespace) 
     truth = item.instances > 0
     scribbles = first_strokes(truth, seed)
     if who == "rf":
-        forest = peers.Forest(item.image, seed, options.threads)
+        forest = Forest(item.image, seed, options.threads)
         return {"iou": rounds(truth, scribbles, forest, ROUNDS)}
     config = _config(item, seed, options)
 

@@ -359,7 +359,7 @@ def _forest(viewer: Any, image: Any, scribbles: Any) -> dict[str, Any]:
 
     Its features are computed before: this is the least that such a tool makes its user wait.
     """
-    from benchmarks.interactive_peers import Forest  # brings torch along: not before it is asked
+    from benchmarks.random_forest import Forest  # scikit-learn: not before it is asked for
     from napari_msseg._napari import layers
     from napari_msseg.volume import Volume
 
