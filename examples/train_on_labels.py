@@ -31,7 +31,7 @@ def main(images: Path, labels: Path, new_image: Path, mask: Path, steps: int = 3
     config = replace(default_supervised_config(known.ndim), steps=steps)
     training = Training(known, config, torch.device("cpu"))
     for progress in training.run():
-        if progress.step % 50 == 0:
+        if progress.step % 50 == 0 or progress.step == progress.steps:
             print(f"step {progress.step} of {progress.steps}: loss {progress.loss:.3f}")
     model = training.checkpoint()
     image = read_image(new_image)
