@@ -29,10 +29,6 @@ EPSILON = np.float32(1e-6)
 Floats = npt.NDArray[np.float32]
 
 
-def _never() -> None:
-    """Go on."""
-
-
 class Guide:
     """A guided network, ready to predict.
 
@@ -61,7 +57,7 @@ class Guide:
         self._network.to(memory_format=memory_format(config.ndim))  # type: ignore[call-overload]
 
     def probabilities(
-        self, guidance: Guidance, region: Region, votes: Floats, check: Check = _never
+        self, guidance: Guidance, region: Region, votes: Floats, check: Check = lambda: None
     ) -> Floats:
         """Return class probabilities over a part of an image; of a network that answers anew.
 
@@ -89,7 +85,7 @@ class Guide:
         return out
 
     def corrections(
-        self, guidance: Guidance, region: Region, votes: Floats, check: Check = _never
+        self, guidance: Guidance, region: Region, votes: Floats, check: Check = lambda: None
     ) -> Floats:
         """Return what is to be added to log-probabilities; of a network that `CORRECTS`.
 

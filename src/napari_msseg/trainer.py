@@ -19,7 +19,13 @@ from napari_msseg.companions import Excerpt
 from napari_msseg.config import ModelConfig, TrainConfig
 from napari_msseg.devices import autocast, memory_format
 from napari_msseg.model import MSNet, grow_classes, receptive_radius
-from napari_msseg.prediction import checked, pad_to_multiple, padding_to_multiple, predict_tile
+from napari_msseg.prediction import (
+    Check,
+    checked,
+    pad_to_multiple,
+    padding_to_multiple,
+    predict_tile,
+)
 from napari_msseg.pseudo_labels import PseudoLabels
 from napari_msseg.resources import Resources, release_cached_memory
 from napari_msseg.sampling import Flip, PatchSampler, StrokedPart, jitter_intensity
@@ -192,7 +198,7 @@ class Trainer:
 
     # ------------------------------------------------------------------- step
 
-    def step(self, check: Callable[[], None] = lambda: None) -> StepLosses | None:
+    def step(self, check: Check = lambda: None) -> StepLosses | None:
         """Do one training step; None where it was not finite and was taken back.
 
         Parameters
@@ -286,7 +292,7 @@ class Trainer:
         parts = tiles(self.spatial_shape, self.resources.tile_shape, 0, stride)
         return [part.target for part in parts]
 
-    def predict(self, region: Region, check: Callable[[], None] = lambda: None) -> Tensor:
+    def predict(self, region: Region, check: Check = lambda: None) -> Tensor:
         """Predict a part, average it into the ensemble, and return the ensemble's probabilities.
 
         Computed in tiles of the shape that the resources of the moment allow.

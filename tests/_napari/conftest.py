@@ -15,6 +15,7 @@ import psutil
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
+from napari.utils import interactions
 from npe2 import PluginManager
 from qtpy.QtCore import QCoreApplication, QEvent, QTimer
 from qtpy.QtWidgets import QApplication
@@ -303,3 +304,19 @@ def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     shown: list[str] = []
     monkeypatch.setattr("napari_msseg._napari.widget.show_warning", shown.append)
     return shown
+
+
+def press_and_release(viewer: Any, drags: bool = False) -> None:
+    """Do with the mouse over the picture what napari does; a drag moves it in between."""
+    event = SimpleNamespace(type="mouse_press", modifiers=(), is_dragging=False)
+    interactions.mouse_press_callbacks(viewer, event)
+    if drags:
+        event.type = "mouse_move"
+        interactions.mouse_move_callbacks(viewer, event)
+    event.type = "mouse_release"
+    interactions.mouse_release_callbacks(viewer, event)
+
+
+@pytest.fixture
+def click() -> Callable[..., None]:
+    return press_and_release

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from napari.utils import interactions
 from qtpy.QtCore import QCoreApplication, QEvent
 
 from napari_msseg._napari import layers
@@ -133,37 +130,36 @@ def test_a_slice_is_locked_and_unlocked(
     assert not _locked(dock).any()
 
 
-def _click_at(viewer, *pixel, drag=False):
-    """Press and release the mouse over the picture, as napari tells of it."""
-    viewer.cursor.position = pixel
-    event = SimpleNamespace(type="mouse_press", modifiers=(), is_dragging=False)
-    interactions.mouse_press_callbacks(viewer, event)
-    if drag:
-        event.type = "mouse_move"
-        interactions.mouse_move_callbacks(viewer, event)
-    event.type = "mouse_release"
-    interactions.mouse_release_callbacks(viewer, event)
+@pytest.fixture
+def click_at(viewer, click):
+    """Press and release the mouse over a pixel of the picture."""
+
+    def at(*pixel, drags=False):
+        viewer.cursor.position = pixel
+        click(viewer, drags)
+
+    return at
 
 
-def test_the_button_locks_where_one_clicks_next(dock, viewer, workers):
+def test_the_button_locks_where_one_clicks_next(dock, viewer, workers, click_at):
     scribbles = dock.layer_panel.chosen_scribbles()
     viewer.layers.selection.active, scribbles.mode = scribbles, "paint"
     button = dock.lock_panel.region_button
     button.click()
     assert "Click what is to be locked" in dock.progress_panel.status.text()
     assert scribbles.mode == "pan_zoom"
-    _click_at(viewer, 3, 3, drag=True)  # that moves the view
+    click_at(3, 3, drags=True)  # that moves the view
     assert _locked(dock) is None
-    _click_at(viewer, 3, 3)
+    click_at(3, 3)
     assert (_locked(dock) > 0).sum() == 16
     assert not button.isChecked()
     assert scribbles.mode == "paint"
-    _click_at(viewer, 22, 22)  # nobody waits any more
+    click_at(22, 22)  # nobody waits any more
     assert (_locked(dock) > 0).sum() == 16
 
 
 @pytest.mark.parametrize("how", ["button", "tool", "layer"])
-def test_who_has_changed_their_mind_locks_nothing(dock, viewer, how):
+def test_who_has_changed_their_mind_locks_nothing(dock, viewer, click_at, how):
     scribbles = dock.layer_panel.chosen_scribbles()
     viewer.layers.selection.active, scribbles.mode = scribbles, "paint"
     button = dock.lock_panel.region_button
@@ -174,7 +170,7 @@ def test_who_has_changed_their_mind_locks_nothing(dock, viewer, how):
         scribbles.mode = "erase"
     else:
         viewer.layers.selection.active = dock.session.image
-    _click_at(viewer, 3, 3)
+    click_at(3, 3)
     assert _locked(dock) is None
     assert not button.isChecked()
     assert scribbles.mode == ("erase" if how == "tool" else "paint")

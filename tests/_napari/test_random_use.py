@@ -35,7 +35,6 @@ from hypothesis.stateful import (
 )
 from napari.components import ViewerModel
 from napari.layers import Labels
-from napari.utils import interactions
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QColorDialog, QFileDialog
@@ -125,17 +124,6 @@ def pick(things: Any, n: int) -> Any:
     return things[n % len(things)]
 
 
-def press_and_release(viewer: Any, drags: bool) -> None:
-    """Do with the mouse over the picture what napari does; a drag moves it in between."""
-    event = SimpleNamespace(type="mouse_press", modifiers=(), is_dragging=False)
-    interactions.mouse_press_callbacks(viewer, event)
-    if drags:
-        event.type = "mouse_move"
-        interactions.mouse_move_callbacks(viewer, event)
-    event.type = "mouse_release"
-    interactions.mouse_release_callbacks(viewer, event)
-
-
 class Later:
     """Takes the place of `threading`: what a thread would do waits for its rule."""
 
@@ -189,6 +177,7 @@ class RandomUse(RuleBasedStateMachine):
         self.folder: Path = stage.folder / f"walk {next(stage.numbers)}"
         stage.patch.setenv(VARIABLE, str(self.folder))
         self.settle, self.later, self.dialogs = stage.settle, stage.later, stage.dialogs
+        self.click = stage.click
         self.later.waiting.clear()
         self.workers: list[Any] = stage.workers
         self.workers.clear()
@@ -779,7 +768,7 @@ class RandomUse(RuleBasedStateMachine):
         point = np.array(self.viewer.cursor.position)
         point[-2:] = np.array([2 * row, 3 * column]) % shape
         self.viewer.cursor.position = tuple(point)
-        changed = self._locks_changed_by(lambda: press_and_release(self.viewer, drags))
+        changed = self._locks_changed_by(lambda: self.click(self.viewer, drags))
         assert self.dock.locks._click.is_waiting == drags
         assert not (drags and changed.any())
 
@@ -1380,6 +1369,7 @@ def stage(
     plugins: None,
     workers: list[Any],
     settled: Any,
+    click: Any,
     warnings: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -1405,6 +1395,7 @@ def stage(
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(dialogs.folder))
     monkeypatch.setattr(QColorDialog, "getColor", lambda *_: dialogs.colour)
     return SimpleNamespace(
+        click=click,
         workers=workers,
         finders=finders,
         settle=settled,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from psygnal import Signal
-from qtpy.QtWidgets import QGridLayout, QGroupBox, QPushButton
+from qtpy.QtWidgets import QGridLayout, QGroupBox
 
 from napari_msseg._napari.panels import push_button
 
@@ -18,13 +18,13 @@ class LockPanel(QGroupBox):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__("6 · Lock")
-        self.region_button = QPushButton("Region  (L)")
-        self.region_button.setCheckable(True)
-        self.region_button.setToolTip(
+        self.region_button = push_button(
+            "Region  (L)",
             "Lock what is of one class where you click next, or unlock it: training no longer "
-            "changes it, and it counts as a label. Key L does so under the mouse"
+            "changes it, and it counts as a label. Key L does so under the mouse",
+            self.region,
         )
-        self.region_button.clicked.connect(self.region.emit)
+        self.region_button.setCheckable(True)
         self.object_button = push_button(
             "Object", "Lock the object that is chosen in the table, or was clicked", self.object_
         )
