@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari_msseg
+from napari_msseg.scheduling import usable_processors
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +85,7 @@ def machine() -> dict[str, Any]:
     versions = {name: _version(name) for name in PACKAGES}
     return {
         "cpu": model,
-        "cores": os.cpu_count(),
+        "cores": len(usable_processors()),
         "python": platform.python_version(),
         **versions,
     }

@@ -9,6 +9,12 @@ import time
 
 import pytest
 
+from napari_msseg.devices import (
+    answering_threads,
+    idle_threads,
+    live_threads,
+    physical_cores,
+)
 from napari_msseg.scheduling import (
     HELPED_SECONDS,
     LOOK_SECONDS,
@@ -17,6 +23,7 @@ from napari_msseg.scheduling import (
     TwoSpeeds,
     processor_ticks,
     ran_and_waited,
+    usable_processors,
 )
 
 
@@ -124,7 +131,7 @@ def test_among_a_crowd_nothing_gives_way(clocks):
     ],
 )
 def test_a_crowd_leaves_neither_a_free_core_nor_one_to_us(idle, ours, crowded):
-    cores = os.cpu_count() or 1
+    cores = len(usable_processors())
     now = {"wall": 0.0, "total": 0, "idle": 0, "used": 0.0}
     crowd = Crowd(lambda: (now["total"], now["idle"]), lambda: now["used"], lambda: now["wall"])
     now.update(
@@ -143,3 +150,24 @@ def test_where_the_system_does_not_say_there_is_no_crowd():
 def test_linux_says_how_busy_it_is():
     total, idle = processor_ticks()
     assert total > idle > 0
+
+
+@pytest.fixture
+def one_processor():
+    """Lets this thread run on one processor alone, as a batch system does."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    yield max(before)
+    os.sched_setaffinity(0, before)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sets processors")
+def test_processors_that_a_batch_system_keeps_from_us_do_not_count(one_processor):
+    assert usable_processors() == {one_processor}
+    assert (physical_cores(), live_threads(), answering_threads(), idle_threads()) == (1, 1, 1, 1)
+    assert 0 < processor_ticks()[0] < 1.2 * uptime_ticks()
+
+
+def uptime_ticks() -> float:
+    with open("/proc/uptime") as file:
+        return float(file.read().split()[0]) * os.sysconf("SC_CLK_TCK")

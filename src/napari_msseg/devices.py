@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from napari_msseg.errors import InputError
+from napari_msseg.scheduling import usable_processors
 
 MOST_ANSWERING = 4
 """More hands do not make an answer to a stroke quicker: it is many small pieces."""
@@ -82,7 +83,12 @@ def memory_in_use(device: torch.device) -> int:
 
 
 def physical_cores() -> int:
-    """Return how many cores there are, two where the system does not say."""
+    """Return how many cores we may use."""
+    return min(_cores_there_are(), len(usable_processors()))
+
+
+def _cores_there_are() -> int:
+    """Return the cores of the machine, two where the system does not say."""
     return int(torch.cpu.get_capabilities().get("num_physical_cores") or 2)
 
 
@@ -102,9 +108,8 @@ def idle_threads() -> int:
     OpenMP threads spin while they wait for each other. Beside other work on the same cores two
     of them are many times slower than one (docs/experiments.md).
     """
-    cores = torch.cpu.get_capabilities().get("num_physical_cores") or os.cpu_count() or 1
     busy = round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else 0
-    return max(1, min(int(cores), int(cores) - busy))
+    return max(1, min(physical_cores(), _cores_there_are() - busy))
 
 
 def describe(device: torch.device, ndim: int = 2) -> str:

@@ -30,6 +30,17 @@ HELPED_SECONDS = 20.0
 """Starved work is done at low priority for so long, before it gives way again."""
 
 
+def usable_processors() -> set[int]:
+    """Return the numbers of the processors that this process may run on.
+
+    Fewer than the machine has where a batch system or ``taskset`` says so.
+    """
+    try:
+        return set(os.sched_getaffinity(0))
+    except AttributeError:  # Linux only
+        return set(range(os.cpu_count() or 1))
+
+
 def be_nice() -> None:
     """Run this process at a lower priority than the window."""
     with contextlib.suppress(OSError, AttributeError):  # no such call on Windows
@@ -44,16 +55,18 @@ def give_way() -> None:
 
 
 def processor_ticks() -> tuple[int, int]:
-    """Return ticks of all processors together since the start, and those without work.
+    """Return ticks of the processors we may use since the start, and those without work.
 
     Linux only: elsewhere zeros, which say nothing.
     """
+    ours = {f"cpu{n}" for n in usable_processors()}
     try:
         with open("/proc/stat", encoding="ascii") as file:
-            ticks = [int(n) for n in file.readline().split()[1:9]]
+            rows = [line.split()[:9] for line in file if line.partition(" ")[0] in ours]
+        ticks = [[int(n) for n in row[1:]] for row in rows]
     except (OSError, ValueError):
         return 0, 0
-    return sum(ticks), ticks[3] + ticks[4]
+    return sum(map(sum, ticks)), sum(t[3] + t[4] for t in ticks)
 
 
 def ran_and_waited() -> tuple[float, float]:
@@ -96,8 +109,7 @@ class Crowd:
         if now - wall >= LOOK_SECONDS:
             here = (now, *self._ticks(), self._used())
             if here[1] > total:
-                cores = os.cpu_count() or 1
-                free = (here[2] - idle) / (here[1] - total) * cores
+                free = (here[2] - idle) / (here[1] - total) * len(usable_processors())
                 self._is_there = free + (here[3] - ours) / (now - wall) < ROOM
             self._last = here
         return self._is_there
