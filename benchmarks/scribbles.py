@@ -73,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--minutes", type=float, default=20, help="marks longer trainings")
     parser.add_argument("--folds", type=int, default=4, help="the set is cut in four; run so many")
+    parser.add_argument("--first-fold", type=int, default=0, help="to share folds among machines")
     parser.add_argument("--seeds", type=int, default=1, help="draws of strokes and weights")
     parser.add_argument("--threads", type=int, default=0, help="0: what torch takes")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1; rows say which")
@@ -104,7 +105,7 @@ def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
     device = choose_device(options.device)
     rows = []
     for seed in range(options.seeds):
-        for fold in range(options.folds):
+        for fold in range(options.first_fold, options.folds):
             for method in options.method:
                 chosen = replace(of_method(config, method), seed=seed)
                 record = Record(options.json, to_mapping(chosen), code=digest(CODE))

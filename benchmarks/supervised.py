@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", default="wbc1", help="name of the set, without .npz")
     parser.add_argument("--sizes", nargs="+", type=int, default=[10, 30, 60])
     parser.add_argument("--seeds", type=int, default=3, help="draws of training and test items")
+    parser.add_argument("--first-seed", type=int, default=0, help="to share seeds among machines")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--networks", nargs="+", default=None, help="default: all")
     parser.add_argument("--threads", type=int, default=0, help="0: what torch takes")
@@ -84,7 +85,7 @@ def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
     config = configuration(examples, options.steps)
     device = choose_device(options.device)
     rows = []
-    for seed in range(options.seeds):
+    for seed in range(options.first_seed, options.seeds):
         for size in options.sizes:
             split = labelled_sets.draw(examples, size, seed)
             for name in names:
