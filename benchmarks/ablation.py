@@ -19,9 +19,11 @@ from rich.table import Table
 
 from benchmarks import labelled_sets, variants
 from benchmarks.labelled_sets import Split
-from benchmarks.record import Record, digest
+from benchmarks.record import Record, digest, on_device
 from benchmarks.supervised import CODE, OWN_CODE, configuration, measure
+from benchmarks.trainings import Row, Trainings
 from napari_msseg.config import ModelConfig, SupervisedConfig, to_mapping
+from napari_msseg.devices import choose_device
 from napari_msseg.errors import InputError
 from napari_msseg.model import MSNet
 
@@ -56,10 +58,12 @@ VARIANTS = {
     "sigmoid weights": Variant(change=variants.with_weights(variants.SigmoidWeights)),
     "concatenation": Variant(change=variants.concatenations),
     "tied smoothers": Variant({"smoothers": "tied"}),
+    "separate smoothers": Variant({"smoothers": "separate"}),
     "K* the conjugate of K": Variant(change=variants.conjugates),
     "inner kernels of 3": Variant({"inner_kernel": 3}),
     "expansion 2": Variant({"expansion": 2.0}),
     "one convolution in the head": Variant({"head_convolutions": 1}),
+    "three convolutions in the head": Variant({"head_convolutions": 3}),
     "R and P random at the start": Variant(change=variants.random_transfers),
 }
 
@@ -81,12 +85,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), metavar="NAME")
     parser.add_argument("--threads", type=int, default=0, help="0: what torch takes")
+    parser.add_argument("--workers", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1; rows say which")
 
 
 def run(options: argparse.Namespace) -> int:
     """Train and test what is not recorded yet, print the table."""
-    if options.threads:
-        torch.set_num_threads(options.threads)
     try:
         rows = _rows(options)
     except InputError as error:
@@ -106,30 +110,41 @@ def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
     mapping = to_mapping(config)
     del mapping["seed"], mapping["s2l"]
     record = Record(options.json, mapping, code=digest((*CODE, *OWN_CODE, "benchmarks.variants")))
-    rows = []
-    for seed in range(options.seeds):
-        for name in options.variants:
-            unit = {
-                "benchmark": "ablation",
-                "set": options.set,
-                "variant": name,
-                "size": options.size,
-                "seed": seed,
-                "model": VARIANTS[name].model,
-            }
-            done = record.find(**unit)
-            rows.append(done or record.append(unit, _measure(name, split, config, seed)))
-            row = rows[-1]
-            print(
-                f"{name}, seed {seed}: mIoU {row['miou']:.4f} ({row['seconds']:.0f} s)", flush=True
-            )
-    return rows
+    device = choose_device(options.device)
+    with Trainings(options.workers, _tell) as trainings:
+        rows = []
+        for seed in range(options.seeds):
+            for name in options.variants:
+                unit = {
+                    "benchmark": "ablation",
+                    "set": options.set,
+                    "variant": name,
+                    "size": options.size,
+                    "seed": seed,
+                    "model": VARIANTS[name].model,
+                    **on_device(device),
+                }
+                chosen = replace(config, seed=seed)
+                work = (_measure, name, split, chosen, device, options.threads)
+                rows.append(trainings.row(record, unit, *work))
+        return [row.result() for row in rows]
 
 
-def _measure(name: str, split: Split, config: SupervisedConfig, seed: int) -> dict[str, Any]:
-    torch.manual_seed(seed)
-    network = build(VARIANTS[name], config.model)
-    return measure(network, split, replace(config, seed=seed))
+def _tell(row: Row) -> None:
+    print(
+        f"{row['variant']}, seed {row['seed']}: mIoU {row['miou']:.4f} ({row['seconds']:.0f} s)",
+        flush=True,
+    )
+
+
+def _measure(
+    name: str, split: Split, config: SupervisedConfig, device: torch.device, threads: int
+) -> Row:
+    """Train one variant and test it, in a process of its own."""
+    if threads:
+        torch.set_num_threads(threads)
+    torch.manual_seed(config.seed)
+    return measure(build(VARIANTS[name], config.model), split, config, device)
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

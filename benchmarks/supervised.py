@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import nn
 from benchmarks import labelled_sets, peers
 from benchmarks.labelled_sets import Split
 from benchmarks.record import Record, digest, on_device
+from benchmarks.trainings import Row, Trainings
 from napari_msseg.augmentation import Example
 from napari_msseg.config import SupervisedConfig, default_supervised_config, to_mapping
 from napari_msseg.devices import choose_device
@@ -27,7 +28,7 @@ from napari_msseg.supervised import SupervisedTrainer
 
 CPU = torch.device("cpu")
 CODE = (
-    *("augmentation", "averaging", "losses", "metrics", "objectives", "preprocessing"),
+    *("augmentation", "averaging", "graphs", "losses", "metrics", "objectives", "preprocessing"),
     *("supervised", "benchmarks.labelled_sets", "benchmarks.peers"),
 )
 """Modules that every figure depends on."""
@@ -36,7 +37,9 @@ OWN_CODE = ("convolutions", "fused", "grid", "model")
 LEARNING_RATES = (3e-4, 5e-4, 1e-3, 3e-3)
 """The grid that every network chooses from, on the development items."""
 TUNING_SHARE = 3
-"""A trial of a learning rate is that many times shorter than a training."""
+"""A first trial of a learning rate is that many times shorter than a training."""
+FINALISTS, TUNING_SEEDS = 2, 2
+"""The best rates of those trials are tried at full length, with so many seeds each."""
 BATCH, PATCHES = {2: 4, 3: 2}, {2: (128, 128), 3: (40, 56, 40)}
 PAPER = {
     "wbc1": {
@@ -59,15 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--networks", nargs="+", default=None, help="default: all")
     parser.add_argument("--threads", type=int, default=0, help="0: what torch takes")
+    parser.add_argument("--workers", type=int, default=1, help="trainings at a time")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1; rows say which")
 
 
 def run(options: argparse.Namespace) -> int:
     """Train and test everything that is not recorded yet, print the table."""
-    if options.threads:
-        torch.set_num_threads(options.threads)
     try:
-        rows = list(_rows(options))
+        rows = _rows(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -75,42 +77,103 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
+def _rows(options: argparse.Namespace) -> list[Row]:
     examples = labelled_sets.load_set(options.data, options.set)
     ndim = examples[0].classes.ndim
     names = options.networks or ["MSNet", *peers.PEERS[ndim]]
     unknown = sorted(set(names) - {"MSNet", *peers.PEERS[ndim]})
     if unknown:
         raise InputError(f"unknown networks for {ndim}D: {', '.join(unknown)}")
-    config = configuration(examples, options.steps)
-    device = choose_device(options.device)
-    rows = []
-    for seed in range(options.first_seed, options.seeds):
-        for size in options.sizes:
-            split = labelled_sets.draw(examples, size, seed)
-            for name in names:
-                record = _record(options, name, config)
-                rate = _learning_rate(record, name, options, examples, config, device)
-                unit = {
-                    "benchmark": "supervised",
-                    "set": options.set,
-                    "network": name,
-                    "size": size,
-                    "seed": seed,
-                    "learning_rate": rate,
-                    **on_device(device),
-                }
-                chosen = replace(config, learning_rate=rate, seed=seed)
-                row = record.find(**unit) or record.append(
-                    unit, _measure(name, split, chosen, device)
-                )
-                rows.append(row)
-                print(
-                    f"{options.set} {name} size {size} seed {seed}: mIoU {row['miou']:.4f} "
-                    f"DSC {row['dsc']:.4f} ({row['seconds']:.0f} s)",
-                    flush=True,
-                )
-    return rows
+    labelled_sets.draw(examples, max(options.sizes), 0)  # whether there are enough of them
+    with (
+        Trainings(options.workers, _tell) as trainings,
+        ThreadPoolExecutor(len(names)) as networks,
+    ):
+        run = Run(options, examples, configuration(examples, options.steps), trainings)
+        parts = [networks.submit(run.network, name) for name in names]
+        return [row for part in parts for row in part.result()]
+
+
+class Run:
+    """Everything that a command trains: trials of learning rates first, then rows of the table."""
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        examples: list[Example],
+        config: SupervisedConfig,
+        trainings: Trainings,
+    ) -> None:
+        self._options = options
+        self._config = config
+        self._examples = examples
+        self._trainings = trainings
+        self._device = choose_device(options.device)
+
+    def network(self, name: str) -> list[Row]:
+        """Return the rows of one network."""
+        rate = self._learning_rate(name)
+        rows = [
+            self._row(name, "supervised", size, seed, rate)
+            for seed in range(self._options.first_seed, self._options.seeds)
+            for size in self._options.sizes
+        ]
+        return [row.result() for row in rows]
+
+    def _learning_rate(self, name: str) -> float:
+        """Return the best learning rate of the grid on the development items.
+
+        All are tried in short trainings, the best of those in trainings as long as the rows.
+        """
+        size = sorted(self._options.sizes)[len(self._options.sizes) // 2]
+        steps = max(1, self._config.steps // TUNING_SHARE)
+        trials = [self._row(name, "tuning", size, 0, rate, steps) for rate in LEARNING_RATES]
+        best = sorted(trials, key=lambda t: t.result()["miou"])[-FINALISTS:]
+        finals: dict[float, list[Future[Row]]] = {
+            rate: [self._row(name, "tuning", size, seed, rate) for seed in range(TUNING_SEEDS)]
+            for rate in (t.result()["learning_rate"] for t in best)
+        }
+        scores = {rate: [t.result()["miou"] for t in tried] for rate, tried in finals.items()}
+        return max(finals, key=lambda rate: float(np.mean(scores[rate])))
+
+    def _row(
+        self,
+        name: str,
+        benchmark: str,
+        size: int,
+        seed: int,
+        rate: float,
+        steps: int | None = None,
+    ) -> Future[Row]:
+        options, steps = self._options, steps or self._config.steps
+        unit = {
+            "benchmark": benchmark,
+            "set": options.set,
+            "network": name,
+            "size": size,
+            "seed": seed,
+            "learning_rate": rate,
+            **({"steps": steps} if benchmark == "tuning" else {}),
+            **on_device(self._device),
+        }
+        if benchmark == "tuning":
+            split = labelled_sets.development(self._examples, size)
+        else:
+            split = labelled_sets.draw(self._examples, size, seed)
+        chosen = replace(self._config, learning_rate=rate, seed=seed, steps=steps)
+        record = _record(options, name, self._config)
+        return self._trainings.row(
+            record, unit, _measure, name, split, chosen, self._device, options.threads
+        )
+
+
+def _tell(row: Row) -> None:
+    what = f"{row['set']} {row['network']} size {row['size']} seed {row['seed']}"
+    if row["benchmark"] == "tuning":
+        what = f"trial of {what}, learning rate {row['learning_rate']:g}, {row['steps']} steps"
+    print(
+        f"{what}: mIoU {row['miou']:.4f} DSC {row['dsc']:.4f} ({row['seconds']:.0f} s)", flush=True
+    )
 
 
 def configuration(examples: list[Example], steps: int) -> SupervisedConfig:
@@ -135,36 +198,12 @@ def _record(options: argparse.Namespace, name: str, config: SupervisedConfig) ->
     return Record(options.json, mapping, code=digest(CODE + (OWN_CODE if own else ())))
 
 
-def _learning_rate(
-    record: Record,
-    name: str,
-    options: argparse.Namespace,
-    examples: list[Example],
-    config: SupervisedConfig,
-    device: torch.device,
-) -> float:
-    """Return the best learning rate of the grid on the development items."""
-    size = sorted(options.sizes)[len(options.sizes) // 2]
-    trials = []
-    for rate in LEARNING_RATES:
-        unit = {"benchmark": "tuning", "set": options.set, "network": name, "size": size,
-                "learning_rate": rate, **on_device(device)}  # fmt: skip
-        row = record.find(**unit)
-        if row is None:
-            split = labelled_sets.development(examples, size)
-            steps = max(1, config.steps // TUNING_SHARE)
-            row = record.append(
-                unit,
-                _measure(name, split, replace(config, learning_rate=rate, steps=steps), device),
-            )
-            print(f"{name} learning rate {rate:g}: mIoU {row['miou']:.4f}", flush=True)
-        trials.append((row["miou"], rate))
-    return max(trials)[1]
-
-
 def _measure(
-    name: str, split: Split, config: SupervisedConfig, device: torch.device
-) -> dict[str, Any]:
+    name: str, split: Split, config: SupervisedConfig, device: torch.device, threads: int
+) -> Row:
+    """Train one network and test it, in a process of its own."""
+    if threads:
+        torch.set_num_threads(threads)
     torch.manual_seed(config.seed)
     return measure(peers.build(name, config.model), split, config, device)
 
@@ -174,7 +213,7 @@ def measure(
     split: Split,
     config: SupervisedConfig,
     device: torch.device = CPU,
-) -> dict[str, Any]:
+) -> Row:
     """Train one network and test it."""
     trainer = SupervisedTrainer(network, split.training, config, device)
     began = time.monotonic()
@@ -183,7 +222,7 @@ def measure(
         skipped += not np.isfinite(trainer.step())
     seconds = time.monotonic() - began
     began = time.monotonic()
-    scores: list[dict[str, Any]] = []
+    scores: list[Row] = []
     for example in split.test:
         predicted, truth = trainer.predict(example.image), example.classes
         foreground = range(1, config.model.n_classes)
@@ -215,12 +254,12 @@ def measure(
     }
 
 
-def _print_table(set_name: str, rows: list[dict[str, Any]]) -> None:
+def _print_table(set_name: str, rows: list[Row]) -> None:
     """Print a row a network and size, with its paired lead of MSNet over it."""
     columns = ("network", "parameters", "train on", "mIoU", "paper", "DSC", "ASD")
     table = Table(*columns, "MSNet leads by", "seconds")
     ours = {(r["size"], r["seed"]): r for r in rows if r["network"] == "MSNet"}
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["network"], row["size"]), []).append(row)
     measure = "dsc" if set_name == "hippocampus" else "miou"

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from napari_msseg.augmentation import Example
+from napari_msseg.config import default_supervised_config
 from napari_msseg.devices import autocast_dtype, choose_device
 from napari_msseg.events import Notice, PredictionReady, SessionState, StepDone
+from napari_msseg.graphs import RecordedTraining
 from napari_msseg.metrics import iou
+from napari_msseg.model import MSNet
 from napari_msseg.segmentation import segment
 from napari_msseg.session import Session
+from napari_msseg.supervised import SupervisedTrainer
 from napari_msseg.trainer import Trainer
 
 pytestmark = [
@@ -94,3 +101,32 @@ def test_the_last_rung_of_the_ladder_is_the_cpu(scene, quick_config, monkeypatch
     events = list(session.run())
     assert session.state is SessionState.FINISHED
     assert "CPU" in [e.message for e in events if isinstance(e, Notice)][-1]
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_recorded_training_is_the_same_training(ndim, monkeypatch):
+    rng = np.random.default_rng(0)
+    shape = (64, 64) if ndim == 2 else (16, 32, 32)
+    classes = (rng.random(shape) > 0.5).astype(np.int64)
+    image = (classes + rng.normal(0, 0.1, shape)).astype(np.float32)[None]
+    example = Example("noise", image, classes, (1.0,) * ndim)
+    base = default_supervised_config(ndim)
+    config = replace(base, steps=8, batch_size=2, patch_shape=shape)
+    device = torch.device("cuda")
+
+    def run():
+        torch.manual_seed(0)
+        trainer = SupervisedTrainer(MSNet(config.model), [example], config, device)
+        losses = [trainer.step() for _ in range(config.steps)]
+        return trainer, losses
+
+    trainer, losses = run()
+    assert trainer._recorded._recorded is not None
+    monkeypatch.setattr(RecordedTraining, "_record", lambda self, images: None)
+    plain, expected = run()
+    assert plain._recorded._recorded is None
+    assert losses == pytest.approx(expected, rel=0.02)
+    assert losses[0] == pytest.approx(expected[0], rel=1e-3)
+    for name, value in trainer.network.state_dict().items():
+        other = plain.network.state_dict()[name]
+        assert torch.allclose(value.float(), other.float(), atol=0.02), name

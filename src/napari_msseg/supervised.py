@@ -7,7 +7,8 @@ decoder features: the benchmarks train the peers of MSNet with the same code.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from napari_msseg.boundaries import decide
 from napari_msseg.config import Schedule, SupervisedConfig
 from napari_msseg.devices import autocast, memory_format
 from napari_msseg.errors import InputError
+from napari_msseg.graphs import RecordedTraining
 from napari_msseg.metrics import dice
 from napari_msseg.model import MSNet
 from napari_msseg.objectives import DenseObjective, Objective
@@ -46,7 +48,7 @@ def learning_rate_factor(schedule: Schedule, step: int, steps: int) -> float:
             return rise
 
 
-def outputs_of(network: nn.Module, images: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+def outputs_of(network: Callable[[Tensor], Any], images: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
     """Return logits and decoder features, fine to coarse; none where it returns logits alone."""
     out = network(images)
     return (out[0], out[1]) if isinstance(out, tuple) else (out, ())
@@ -101,6 +103,7 @@ class SupervisedTrainer:
         self.network = network.to(device)
         self.network.to(memory_format=memory_format(ndim))  # type: ignore[call-overload]
         self._average = averaged(self.network, config.average_decay)
+        self._recorded = RecordedTraining(self.network, device, ndim)
         self._parameters = [*self.network.parameters(), *self._objective.parameters()]
         self._optimiser = torch.optim.AdamW(
             self._parameters, lr=config.learning_rate, weight_decay=config.weight_decay
@@ -131,8 +134,7 @@ class SupervisedTrainer:
             int(np.random.SeedSequence((c.seed, self.step_count)).generate_state(1)[0])
         )
         self.network.train()
-        with autocast(self.device, c.model.ndim):
-            logits, decoder = outputs_of(self.network, images)
+        logits, decoder = outputs_of(self._recorded, images)
         loss = self._objective.loss(logits, decoder, classes.to(self.device))
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
