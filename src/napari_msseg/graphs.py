@@ -78,6 +78,10 @@ class RecordedTraining:
         except RuntimeError as error:
             LOG.warning("training goes on without CUDA graphs: %s", error)
         self._network.load_state_dict(kept)
+        # Weights keep the stream that they were recorded on. torch waits for it, and says so.
+        tell = getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", None)
+        if recorded is not None and tell is not None:
+            tell(False)
         return recorded
 
     def _autocast(self) -> torch.autocast:
