@@ -356,7 +356,7 @@ def test_a_stroke_that_was_another_class_on_the_screen_ends_what_was_said_before
     assert "Converged" in dock.progress_panel.status.text()
     paint(dock.session.scribbles, 2, row=25)
     quiet()
-    assert "being learned" in dock.progress_panel.status.text()
+    assert "learns from your stroke" in dock.progress_panel.status.text()
 
 
 def test_a_doubtful_stroke_can_be_shown(dock, viewer, workers):
@@ -379,4 +379,6 @@ def test_a_doubtful_stroke_can_be_shown(dock, viewer, workers):
     assert "looks like" not in dock.progress_panel.status.text()  # once is enough
     next(b for b in dock.offers.buttons if "Show" in b.text()).click()
     assert _centre(viewer) == (28, 30)
+    assert dock.offers.current.key == "doubt"  # who looks has not answered yet
+    next(b for b in dock.offers.buttons if "right" in b.text()).click()
     assert dock.offers.current is None

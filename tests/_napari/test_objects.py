@@ -104,6 +104,18 @@ def test_the_layer_follows_the_prediction_and_objects_keep_their_numbers(dock, w
     assert dock.object_panel.count.text() == "3 objects"
 
 
+def test_a_first_look_is_announced(viewer, make_dock, add_image, add_scribbles, finders, workers):
+    add_scribbles(viewer, add_image(viewer))
+    dock = make_dock(viewer)
+    dock.train()
+    workers[0].state(SessionState.TRAINING)
+    workers[0].tile(MASK)
+    dock.object_panel.objects.setChecked(True)
+    assert dock.object_panel.count.text() == "looking…"
+    _let_it_look(dock)
+    assert dock.object_panel.count.text().endswith("objects")
+
+
 def test_nothing_is_asked_while_an_answer_is_waited_for_and_once_more_after_it(
     dock, finders, workers
 ):
@@ -142,6 +154,23 @@ def test_what_counts_as_an_object_can_be_changed(dock):
     _let_it_look(dock)
     assert dock.objects.layers.config.split
     assert dock.object_panel.count.text() == "2 objects"
+
+
+def test_the_objects_of_one_class_can_be_counted_alone(dock, workers, qtbot):
+    panel, prediction = dock.object_panel, dock.session.prediction
+    assert not panel.of.isVisibleTo(panel)  # of two classes there is nothing to choose
+    dock.classes.add()
+    assert panel.of.isVisibleTo(panel)
+    classes = np.array(prediction.data)
+    classes[classes.shape[0] // 2 :, -3:] = 2
+    workers[0].tile(classes)
+    panel.of.setCurrentIndex(panel.of.findData(2))
+    _let_it_look(dock)
+    assert panel.count.text() == "1 object"
+    np.testing.assert_array_equal(_numbers(dock) > 0, classes == 2)
+    dock.classes.remove(2)
+    assert panel.config.classes == ()
+    assert not panel.of.isVisibleTo(panel)
 
 
 def test_switched_off_the_layer_is_hidden_and_nothing_is_asked(dock, finders, workers):

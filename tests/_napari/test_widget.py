@@ -834,7 +834,7 @@ def test_the_button_asks_for_a_name_and_writes_the_mask(running, workers, qtbot,
     _save_mask(qtbot, running)
     assert asked == ["cells_mask.tif"]
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "mask.tif"), BLOB)
-    assert "0 Background, 1 Foreground" in running.progress_panel.status.text()
+    assert "0 = Background, 1 = Foreground" in running.progress_panel.status.text()
 
 
 def test_a_mask_with_parts_that_had_no_answer_is_written_with_a_warning(

@@ -71,7 +71,7 @@ class AnswerLayers:
         self.image, self.frame, self.generation = image, frame, -1
         self.locks.adopt(image)
         self._repaint.forget()
-        known = self._predictions.get(image)
+        known = self.of(image)
         if known is not None and known.data.shape == layers.spatial_shape(image):
             self.prediction = known
             self._colour(known, prediction_colours(classes))
@@ -81,6 +81,19 @@ class AnswerLayers:
         self._coverage[self.prediction] = Coverage(layers.spatial_shape(image))
         self._hold_locked(self.image, self.prediction)
         layers.insert_above(self._viewer, image, self.prediction)
+
+    def of(self, image: Image) -> Labels | None:
+        """Return the prediction of an image, also one that an earlier dock has left; or None."""
+        known = self._predictions.get(image)
+        if known is not None:
+            return known
+        for layer in self._viewer.layers:
+            if layers.role_of(layer) == "prediction" and layers.lies_over(layer, image):
+                self._predictions[image] = layer
+                self._coverage[layer] = Coverage(layer.data.shape)
+                self._coverage[layer].add((), tuple(slice(0, n) for n in layer.data.shape))
+                return layer
+        return None
 
     def write(self, tile: PredictionReady) -> bool:
         """Write a part of the prediction; return False where it is older than what is there."""
@@ -107,9 +120,13 @@ class AnswerLayers:
         layer.data[...] = self.locks.held(image, (), everything, mask)
         layers.show(layer)
 
-    def answered(self, frame: layers.Frame = ()) -> float:
-        """Return for which share of the image, or of a frame of it, there has been an answer."""
-        return 0.0 if self.prediction is None else self._coverage[self.prediction].share(frame)
+    def answered(self, frame: layers.Frame = (), layer: Labels | None = None) -> float:
+        """Return for which share of the image, or of a frame of it, there has been an answer.
+
+        Of that which is worked on, or of that which a prediction layer is of.
+        """
+        layer = self.prediction if layer is None else layer
+        return 0.0 if layer is None else self._coverage[layer].share(frame)
 
     def answered_cells(
         self, frame: layers.Frame, plane: tuple[int, ...]

@@ -7,7 +7,7 @@ from typing import Any
 
 from psygnal import Signal
 from qtpy.QtCore import QSize, Qt
-from qtpy.QtGui import QColor, QDropEvent, QIcon, QPainter, QPixmap
+from qtpy.QtGui import QColor, QDropEvent, QIcon, QKeyEvent, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QColorDialog,
@@ -29,6 +29,8 @@ FEW_PIXELS = 20
 """A class with fewer is said to starve, …"""
 FEW_SHARE = 0.02
 """… and so is one with a smaller share of what is painted."""
+PASSED_ON = frozenset("123456789XNL")
+"""Keys that the list leaves to the dock, where they mean what they mean on the canvas."""
 FEWEST_ROWS, ROWS_SHOWN = 3, 6
 """There is room for so many classes, and more than so many scroll."""
 
@@ -48,7 +50,7 @@ class ClassPanel(QWidget):  # type: ignore[misc]
         self._classes = ClassTable.default()
         self._current = BACKGROUND
         self._counts: Mapping[int, tuple[int, int]] = {}
-        self.list = _List()
+        self.list = _List(PASSED_ON)
         self.list.currentItemChanged.connect(self._choose)
         self.list.itemClicked.connect(lambda item, _: self._choose(item))
         self.list.itemChanged.connect(self._rename)
@@ -146,10 +148,14 @@ class ClassPanel(QWidget):  # type: ignore[misc]
         total = sum(pixels.values())
         if not total:
             return ""
+        bare = [f"“{one.name}”" for one in self._classes if not pixels[one.class_]]
+        if bare:
+            have = "has" if len(bare) == 1 else "have"
+            return (
+                f"{', '.join(bare[:-1])}{' and ' * (len(bare) > 1)}{bare[-1]} {have} no stroke yet."
+            )
         for one in self._classes:
             here = pixels[one.class_]
-            if not here:
-                return f"“{one.name}” has no stroke yet."
             if here < max(FEW_PIXELS, FEW_SHARE * total):
                 return f"“{one.name}” has few strokes: paint another one."
         return ""
@@ -195,8 +201,9 @@ class _List(QTreeWidget):  # type: ignore[misc]
 
     dropped = Signal(int, int)  # row, place it goes to
 
-    def __init__(self) -> None:
+    def __init__(self, passed_on: frozenset[str]) -> None:
         super().__init__()
+        self._passed_on = passed_on
         self.setColumnCount(3)
         self.setHeaderLabels(["Class", "strokes", "pixels"])
         self.headerItem().setToolTip(STROKES, "Strokes that touch count as one")
@@ -225,6 +232,13 @@ class _List(QTreeWidget):  # type: ignore[misc]
         if args and index.column() != NAME:
             return False
         return bool(super().edit(index, *args))
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Leave the keys of the brush to the dock; those of a list move in it."""
+        if event.text().upper() in self._passed_on:
+            event.ignore()
+        else:
+            super().keyPressEvent(event)
 
     def dropEvent(self, event: QDropEvent) -> None:
         """Tell where a row was dropped; whoever owns the table moves it."""

@@ -11,7 +11,7 @@ from napari_msseg.advice import HARD, STEADY, Agreement, advice, agreement, doub
 from napari_msseg.events import Event, HeldOutScored, SessionState
 from napari_msseg.scribbles import ScribbleSnapshot
 
-LEARNING = "That was another class on the screen: it is being learned."
+LEARNING = "The prediction was wrong there: it learns from your stroke now."
 
 
 class Coach:

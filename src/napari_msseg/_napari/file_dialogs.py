@@ -28,6 +28,7 @@ IMAGE_TYPES = "Images (*.tif *.tiff *.nii *.nii.gz *.png *.jpg *.jpeg *.bmp);;Al
 TABLE_TYPES = "Comma-separated values (*.csv)"
 SESSION_TYPES = "Scribble session (*.msseg)"
 NO_PREDICTION = "There is no prediction yet: press Train first."
+NO_IMAGE = "There is nothing to save: open an image first."
 
 
 class FileDialogs:
@@ -74,12 +75,21 @@ class FileDialogs:
 
     def _export_to(self, path: Path) -> Callable[[], None]:
         """Return what writes the prediction of now to a file, whatever becomes of it meanwhile."""
-        image, prediction = self._session.image, self._session.prediction
-        if image is None or prediction is None:
-            raise InputError(NO_PREDICTION)
+        image, prediction = self._predicted()
         shown = layers.mask_of(prediction, self._exported_frame(image), image)
         mask, classes = shown.like(np.array(shown.data), "T"), self._session.classes
         return lambda: io.write_mask(path, whole_numbers(mask.data), mask, classes)
+
+    def _predicted(self) -> tuple[Image, Labels]:
+        """Return the image that is chosen and its prediction, else those that are worked on."""
+        session, chosen = self._session, self._panel.chosen_image()
+        for image in (chosen, session.image):
+            # of volumes over time one is saved, that of now
+            if image is not None and (image is session.image or image.ndim <= 3):
+                prediction = session.answers.of(image)
+                if prediction is not None and prediction in session.viewer.layers:
+                    return image, prediction
+        raise InputError(NO_IMAGE if chosen is None else NO_PREDICTION)
 
     def _exported_frame(self, image: Image) -> layers.Frame:
         """Frames of volumes are saved one at a time, frames of images as the stack they are."""
@@ -89,15 +99,17 @@ class FileDialogs:
 
     def save_mask(self) -> None:
         """Ask for a file and write the prediction to it."""
-        image = self._session.image
-        if image is None or self._session.prediction is None:
-            self.warned.emit(NO_PREDICTION)
+        try:
+            image, _ = self._predicted()
+        except InputError as error:
+            self.warned.emit(str(error))
             return
         nifti = layers.is_nifti(image)
         suffix = ".nii.gz" if nifti else ".tif"
         name = self._suggested(f"{image.name}_mask{suffix}")
         types = NIFTI_TYPES if nifti else FILE_TYPES
-        path, _ = QFileDialog.getSaveFileName(self._panel.window(), "Save mask", name, types)
+        title = f"Save mask of “{image.name}”"
+        path, _ = QFileDialog.getSaveFileName(self._panel.window(), title, name, types)
         path = f"{path}{suffix}" if path and not Path(path).suffix else path
         if path and self._errand.is_running:
             self.warned.emit("Another mask is being written: save once more when it is there.")
@@ -107,17 +119,18 @@ class FileDialogs:
     def _save_in_a_thread(self, path: Path, image: Image) -> None:
         """Write a mask while the window goes on: large ones take seconds to be compressed."""
         told: list[str] = []
-        answered = self._session.answers.answered(self._exported_frame(image))
+        layer = self._session.answers.of(image)
+        answered = self._session.answers.answered(self._exported_frame(image), layer)
         name, write = image.name, self._export_to(path)
 
         def listen_and_write() -> None:
             with told_to(told.append):
                 write()
 
-        meaning = ", ".join(f"{c.class_} {c.name}" for c in self._session.classes)
+        meaning = ", ".join(f"{c.class_} = {c.name}" for c in self._session.classes)
 
         def say() -> None:
-            self._say_saved(str(path), f"{path.name}: {meaning}")
+            self._say_saved(str(path), f"{path.name}, in which {meaning}")
             for words in told:
                 self.warned.emit(f"Saved, but {words}")
             self._say_gaps(name, answered)

@@ -45,6 +45,7 @@ class Keeper:
     """
 
     found = Signal(Image, SavedSession)
+    recognised = Signal(Image)  # what was kept lies on its scribbles: its dock was closed
     identified = Signal(Image)  # where its model and its moments are is known from now on
     painted = Signal(Labels, ScribbleSnapshot)
     failed = Signal(str)
@@ -73,7 +74,7 @@ class Keeper:
 
     def close(self) -> None:
         """Write what waits, tell nobody any more, and let go of all layers."""
-        for signal in (self.painted, self.found, self.identified, self.failed):
+        for signal in (self.painted, self.found, self.recognised, self.identified, self.failed):
             signal.disconnect()  # whoever listened may be half gone, and strokes must be kept
         self._keep_changed()
         self._timers.stop()
@@ -286,6 +287,13 @@ class Keeper:
                 self.keep(scribbles)
         self.identified.emit(image)
 
+    def _is_open(self, image: Image, saved: SavedSession) -> bool:
+        """Whether what was kept is on a layer of ours, of this image or of the same pixels."""
+        key = self._fingerprints[image]
+        owners = ((self.owner(layer), kept) for layer, kept in self._kept.items())
+        same = (kept for owner, kept in owners if owner and self._fingerprints.get(owner) == key)
+        return any(kept.same_strokes(saved.scribbles) for kept in same)
+
     def _has(self, scribbles: Labels, image: Image, saved: SavedSession) -> bool:
         """Whether strokes and locks that were kept are there already."""
         try:
@@ -307,6 +315,9 @@ class Keeper:
         reference = self._asked[image]
         scribbles = None if reference is None else reference()
         if scribbles is not None and self._has(scribbles, image, saved):
+            self.recognised.emit(image)
+            return
+        if self._is_open(image, saved):
             return
         self._unclaimed[image] = True
         self.found.emit(image, saved)

@@ -10,6 +10,7 @@ from napari.layers import Labels
 from napari.layers.base import Layer
 
 N_KEYS = 9
+DIGITS = tuple(str(place + 1) for place in range(N_KEYS))
 NEXT_KEY, LOCK_KEY = "N", "L"
 KEYS = (
     ("1 … 9", "brush of the first … ninth class"),
@@ -63,8 +64,8 @@ class Keys:
         if layer in self._layers:
             return False
         ours: dict[str, Any] = {
-            str(place + 1): lambda _, place=place: self._choose_place(place)
-            for place in range(N_KEYS)
+            key: lambda _, place=place: self._choose_place(place)
+            for place, key in enumerate(DIGITS)
         }
         ours |= {"X": lambda _: self._toggle(), LOCK_KEY: lambda _: self._lock()}
         if paints:

@@ -494,6 +494,27 @@ def insert_above(viewer: Any, below: Layer, layer: Layer) -> None:
         selected.mode = mode
 
 
+def put_below(viewer: Any, image: Layer, above: Layer) -> None:
+    """Put an image below a layer that it would hide; what is selected stays in hand."""
+    here, there = viewer.layers.index(image), viewer.layers.index(above)
+    if here > there:
+        selected = viewer.layers.selection.active
+        viewer.layers.move(here, there)
+        viewer.layers.selection.active = selected
+
+
+def bring_into_view(viewer: Any, image: Layer) -> None:
+    """Show all of an image where the canvas shows nothing of it."""
+    camera = camera_of(viewer)
+    if viewer.dims.ndisplay == 3 or not np.any(image.corner_pixels):
+        return
+    low, high = (np.asarray(end)[-2:] for end in image.extent.world)
+    half = (high - low) / 2
+    centre = np.asarray(camera.center)[-2:]
+    if (np.abs(centre - (low + high) / 2) > half + 1).any():  # its middle is beside the image
+        viewer.reset_view()
+
+
 def show(layer: Layer) -> None:
     """Redraw a layer that was written to in place, and nothing more."""
     layer.refresh(extent=False, highlight=False, thumbnail=False)

@@ -8,6 +8,7 @@ from psygnal import Signal
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
+    QComboBox,
     QDoubleSpinBox,
     QFormLayout,
     QGridLayout,
@@ -19,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_msseg._napari.object_table import short_unit
 from napari_msseg._napari.panels import push_button
+from napari_msseg.classes import BACKGROUND, ClassTable
 from napari_msseg.objects.config import ObjectConfig
 
 MOST_SMOOTHING = 10
@@ -42,6 +44,9 @@ class ObjectPanel(QGroupBox):  # type: ignore[misc]
         self.objects.toggled.connect(self.toggled_objects.emit)
         self.count = QLabel()
         self.count.setAlignment(Qt.AlignmentFlag.AlignRight)
+        self.of = QComboBox()
+        self.of.setToolTip("Objects of which class are counted")
+        self.of.setAccessibleName("Class that is counted")
         self.smoothing = QSlider(Qt.Orientation.Horizontal)
         self.smoothing.setRange(0, MOST_SMOOTHING)
         self.smoothing.setToolTip("Makes outlines smoother; what is thin goes")
@@ -69,8 +74,9 @@ class ObjectPanel(QGroupBox):  # type: ignore[misc]
         grid = QGridLayout(self)
         grid.addWidget(self.objects, 0, 0)
         grid.addWidget(self.count, 0, 1)
-        form = QFormLayout()
+        self._form = form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
+        form.addRow("Of", self.of)
         form.addRow("Smooth", self.smoothing)
         form.addRow("Smallest", self.min_size)
         form.addRow("Fill holes", self.fill)
@@ -78,19 +84,38 @@ class ObjectPanel(QGroupBox):  # type: ignore[misc]
         grid.addLayout(form, 1, 0, 1, 2)
         grid.addWidget(self.table_button, 2, 0)
         grid.addWidget(self.save_button, 2, 1)
+        self.of.currentIndexChanged.connect(self._say)
+        self.show_classes(ClassTable.default())
         self.show_unit("pixel", 2)
         self.show_count(None)
 
     @property
     def config(self) -> ObjectConfig:
         """What is asked for."""
+        class_ = self.of.currentData()
         return ObjectConfig(
+            classes=() if class_ is None else (class_,),
             smoothing=self.smoothing.value(),
             fill_below=self.fill.value(),
             min_size=self.min_size.value(),
             split=self.split.isChecked(),
             neck=self.neck.value() / 100,
         )
+
+    def show_classes(self, classes: ClassTable) -> None:
+        """Offer the classes whose objects can be counted, where there is more than one."""
+        chosen = self.of.currentData()
+        countable = [one for one in classes if one.class_ != BACKGROUND]
+        self.of.blockSignals(True)
+        self.of.clear()
+        self.of.addItem("all classes", None)
+        for one in countable:
+            self.of.addItem(one.name, one.class_)
+        self.of.setCurrentIndex(max(0, self.of.findData(chosen)))
+        self.of.blockSignals(False)
+        self._form.setRowVisible(self.of, len(countable) > 1)
+        if self.of.currentData() != chosen:  # it was removed
+            self._say()
 
     def show_unit(self, unit: str, ndim: int) -> None:
         """Say what sizes are in."""
@@ -103,6 +128,10 @@ class ObjectPanel(QGroupBox):  # type: ignore[misc]
         self.count.setText("" if n is None else f"{n:,} object{'s' * (n != 1)}".replace(",", " "))
         self.table_button.setEnabled(n is not None)
         self.save_button.setEnabled(bool(n))
+
+    def show_looking(self) -> None:
+        """Show that objects are being looked for: the first time takes seconds."""
+        self.count.setText("looking…")
 
     def untick(self) -> None:
         """Show that the layer is gone, without saying so."""

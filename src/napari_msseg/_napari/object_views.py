@@ -92,6 +92,8 @@ class ObjectViews:
             self.said.emit("Press Train: then there are objects to count.")
         self.layers.want(on)
         self._panel.show_count(None if not on or self.found is None else len(self.found))
+        if on and self.found is None and self._session.prediction is not None:
+            self._panel.show_looking()
 
     def _show(self, table: Measurements) -> None:
         image = self._session.image
@@ -105,6 +107,7 @@ class ObjectViews:
 
     def _rename(self, classes: ClassTable) -> None:
         """Show classes under the names that they have now."""
+        self._panel.show_classes(classes)
         if self.found is None:
             return
         renamed = self.found.with_class_names(classes.names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout
 
@@ -21,7 +22,9 @@ class Offer:
         What it is about: a newer offer of the same key replaces it.
     text : str
     actions : tuple of (str, callable)
-        Labels and what they do. Every button ends the offer.
+        Labels and what they do.
+    lasting : tuple of str
+        Labels of those that do not end the offer.
     about : tuple of object
         Without any of these there is nothing to offer.
     """
@@ -30,6 +33,7 @@ class Offer:
     text: str
     actions: tuple[tuple[str, Callable[[], object]], ...]
     about: tuple[object, ...] = ()
+    lasting: tuple[str, ...] = ()
 
 
 class OfferPanel(QFrame):  # type: ignore[misc]
@@ -85,10 +89,12 @@ class OfferPanel(QFrame):  # type: ignore[misc]
         self.text.setText(offer.text)
         for place, (label, action) in enumerate(offer.actions):
             button = QPushButton(label)
-            button.clicked.connect(lambda _=False, a=action, o=offer: self._answer(o, a))
+            answer = partial(self._answer, offer, label, action)
+            button.clicked.connect(lambda _=False, answer=answer: answer())
             self._grid.addWidget(button, *divmod(place, IN_A_ROW))
             self.buttons.append(button)
 
-    def _answer(self, offer: Offer, action: Callable[[], object]) -> None:
-        self.withdraw(offer.key)
+    def _answer(self, offer: Offer, label: str, action: Callable[[], object]) -> None:
+        if label not in offer.lasting:
+            self.withdraw(offer.key)
         action()

@@ -149,7 +149,11 @@ class _LogAxis(pyqtgraph.AxisItem):  # type: ignore[misc]
     """Says 10^v at v: few ticks, where pyqtgraph's own logarithmic axis has them all overlap."""
 
     def tickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:
-        return [f"{10**v:.2g}" for v in values]
+        for digits in (2, 3, 4):  # neighbours must not read the same
+            words = [f"{10**v:.{digits}g}" for v in values]
+            if len(set(words)) == len(words):
+                break
+        return words
 
 
 class _Plot(pyqtgraph.PlotWidget):  # type: ignore[misc]

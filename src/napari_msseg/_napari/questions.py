@@ -68,8 +68,8 @@ def bring_forgotten_back(image: Image, prediction: Labels, bring_back: Action) -
     """Ask whether a Reset was meant."""
     return Offer(
         key=FORGOTTEN,
-        text=f"Model and prediction of “{image.name}” were forgotten. Strokes stay.",
-        actions=(("Bring them back", bring_back), ("Forget them", _nothing)),
+        text=f"Model and prediction of “{image.name}” are cleared. Strokes stay.",
+        actions=(("Bring them back", bring_back), ("All right", _nothing)),
         about=(image, prediction),
     )
 
@@ -92,6 +92,7 @@ def look_at_doubtful(question: str, image: Image, scribbles: Labels, show: Actio
         text=question,
         actions=(("Show it", show), ("It is right", _nothing)),
         about=(image, scribbles),
+        lasting=("Show it",),  # who looks has not answered yet
     )
 
 

@@ -46,6 +46,7 @@ class SessionFiles:
         self._timer.timeout.connect(self.keep_model)
         session.told.connect(self._model_kept)
         session.state_changed.connect(self._follow)
+        keeper.recognised.connect(self._go_on_from_kept)
 
     def close(self) -> None:
         """Keep no more models; a session that waits for one is written without it."""
@@ -91,6 +92,12 @@ class SessionFiles:
         self._session.forget_model()
         self._session.model_paths[image] = str(path)
         return True
+
+    def _go_on_from_kept(self, image: Image) -> None:
+        """Let the next Train go on from the model that a dock before has kept of an image."""
+        path = self._keeper.model_path(image)
+        if path is not None and path.is_file() and not self._session.has_model:
+            self._session.model_paths.setdefault(image, str(path))
 
     def _follow(self, state: SessionState | None, message: str) -> None:
         if state is SessionState.TRAINING and not self._timer.isActive():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QSize
+from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_msseg._napari import guard, layers, questions
@@ -24,7 +25,7 @@ from napari_msseg._napari.gl_context import CanvasContext
 from napari_msseg._napari.guard import StrokeGuard
 from napari_msseg._napari.help import help_row
 from napari_msseg._napari.keeper import Keeper
-from napari_msseg._napari.keys import Keys
+from napari_msseg._napari.keys import DIGITS, LOCK_KEY, NEXT_KEY, Keys
 from napari_msseg._napari.lifetimes import Disconnect, End, weak
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.lock_intents import LockIntents
@@ -60,8 +61,8 @@ PANEL_MARGINS = 6, 6, 6, 6
 SCROLL_BAR = 14
 NARROW = 1200
 """In a window of less than so many pixels the dock is as narrow as it can be."""
+PAUSING = "Pausing after this step…"
 NO_IMAGE = "Open an image first: Open…, a file dropped on the viewer, or File › Open Sample."
-PAINT = "Paint some background and some foreground, then press Train."
 READY = "Ready: press Train."
 WORDS = {
     SessionState.PREPARING: "Preparing the image…",
@@ -193,6 +194,20 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         width = self.minimumWidth() if is_narrow else DOCK_WIDTH
         return QSize(width, super().sizeHint().height())
 
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Take the keys of the brush, wherever in the dock somebody has clicked last."""
+        key = event.text().upper()
+        if key in DIGITS:
+            self.classes.choose_place(int(key) - 1)
+        elif key == "X":
+            self.classes.toggle()
+        elif key == NEXT_KEY:
+            self.navigator.next()
+        elif key == LOCK_KEY:
+            self.locks.toggle_region()
+        else:
+            super().keyPressEvent(event)
+
     def _say_what_is_elsewhere(self, path: str) -> None:
         """Say that a session is of one image, where others are painted on."""
         others = sum(m.strokes > 0 for m in self.study.members if m is not self.study.current)
@@ -310,6 +325,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         opened = self.dialogs.open_images()
         if opened:
             self.choose_image(opened[-1])
+            layers.bring_into_view(self.viewer, opened[-1])
 
     def choose_image(self, layer: Any, own: bool = False) -> None:
         """Choose an image, if that is what the layer is; with `own`, no scribbles but its own."""
@@ -365,8 +381,6 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self._warn("Press “New scribbles” and paint some background and some foreground.")
         else:
             goes_on = self.session.has_model and image is self.session.image
-            self.progress_panel.begin(goes_on)
-            self.offers.withdraw(questions.FORGOTTEN)
             self.study.use_channels(image, panel.channels.chosen)
             began = self._try(
                 lambda: self.session.train(
@@ -378,7 +392,11 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
                     others=self.study.others(image),
                 )
             )
+            if not began:
+                self._offer_switch(scribbles)  # the answer was to no avail
             if began:
+                self.progress_panel.begin(goes_on)
+                self.offers.withdraw(questions.FORGOTTEN)
                 self.guard.trained_on = scribbles
                 for settled in (questions.SWITCH, questions.CLASSES):
                     self.offers.withdraw(settled)
@@ -408,6 +426,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         if self.session.state is SessionState.PAUSED:
             self.session.resume()
         else:
+            self.progress_panel.say(PAUSING)
             self.session.pause()
 
     def _reset(self) -> None:
@@ -524,7 +543,10 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             return NO_IMAGE
         if panel.chosen_scribbles() is None:
             return "Press New scribbles, and paint some background and some foreground."
-        return READY if self.classes.n_painted > 1 else PAINT
+        if self.classes.n_painted > 1:
+            return READY
+        first, second = (one.name for one in self.session.classes.classes[:2])
+        return f"Paint some “{first}” and some “{second}”, then press Train."
 
     def _advise(self, words: str) -> None:
         self.progress_panel.say(words or self._words_of(self.session.state))
@@ -583,6 +605,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
 
     def _list_layers(self, event: Any = None) -> None:
         panel = self.layer_panel
+        before = panel.chosen_image(), panel.chosen_scribbles()
         images = [x for x in self.viewer.layers if layers.is_image(x)]
         scribbles = [x for x in self.viewer.layers if layers.is_scribble_layer(x)]
         panel.show_layers(panel.image, images, panel.chosen_image())
@@ -597,6 +620,11 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.study.list_open(images)
         if event is not None and event.type == "removed":
             self.offers.withdraw_about(event.value)
+            if any(
+                event.value is layer for layer in before
+            ):  # what is left may be of another image
+                self._use_chosen_image()
+                return
         self._use_choice()
 
     def _follow_new_image(self, event: Any) -> None:
@@ -606,6 +634,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             return
         if layers.spatial_shape(new) != layers.spatial_shape(chosen):
             self.choose_image(new)
+            layers.bring_into_view(self.viewer, new)
 
     def _use_choice(self) -> None:
         """Ask what this image raises, keep its strokes, look for those of before."""
@@ -626,6 +655,10 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             self._counted = None
             self.classes.count(None)
             self.time_machine.look_at(None)
+            if self._guided is not None and not self.session.is_running:
+                self._forget_numbers()
+                self.progress_panel.say(NO_IMAGE)
+            self._guided = None
             return
         self.lock_panel.show_dimensions(
             image.ndim - layers.frame_axes(image, panel.slices_are_frames)
@@ -636,13 +669,16 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         if fitting is not None and layers.role_of(fitting) == "scribbles":
             if self.keys.bind(fitting):
                 fitting.events.selected_label.connect(self._follow_label)
-            if self.keeper.owner(fitting) is None:
+            if self.keeper.owner(fitting) not in self.viewer.layers:
                 self.keeper.watch(image, fitting)
+                layers.put_below(self.viewer, image, fitting)  # it may have been opened anew
         if fitting is not None:
             self._classes_of = weakref.ref(image), image.name
         if fitting is not self._counted:
             self._counted = fitting
             self._count_anew(image, fitting)
+            if fitting is not None:
+                self.classes.follow(fitting)  # its brush may be that of an earlier dock
         self._offer_switch(fitting)
         choice = id(image), id(scribbles)
         if choice != self._guided and not self.session.is_running:
@@ -650,6 +686,8 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
                 self._forget_numbers()
                 self.offers.withdraw(questions.LOCKED)
             self.progress_panel.say(self._what_next())
+        elif choice != self._guided:
+            self.progress_panel.say(self._words_of(self.session.state))
         self._guided = choice
         self.time_machine.look_at(image)
 
