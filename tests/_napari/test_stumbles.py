@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 from napari.layers import Image
@@ -117,6 +119,30 @@ def test_strokes_of_another_image_are_not_chosen_when_strokes_go(dock, viewer, a
     dock.choose_image(first)
     viewer.layers.remove(mine)
     assert dock.layer_panel.chosen_scribbles() is None
+
+
+def test_strokes_find_their_image_again_when_it_is_opened_anew(dock, viewer, add_scribbles):
+    first, mine = dock.layer_panel.chosen_image(), dock.layer_panel.chosen_scribbles()
+    other, theirs = other_image(viewer, add_scribbles, shape=(32, 40))
+    dock.choose_image(other)
+    assert dock.layer_panel.chosen_scribbles() is theirs
+    pixels = np.array(first.data)
+    viewer.layers.remove(first)
+    del first
+    again = viewer.add_image(pixels, name="cells")
+    dock.choose_image(again)
+    assert dock.layer_panel.chosen_scribbles() is mine
+
+
+def test_strokes_of_an_image_that_is_gone_are_not_taken_for_those_of_one_as_large(dock, viewer):
+    first, mine = dock.layer_panel.chosen_image(), dock.layer_panel.chosen_scribbles()
+    other, _ = other_image(viewer, shape=(32, 40))
+    viewer.layers.remove(first)
+    del first
+    gc.collect()
+    assert dock.layer_panel.chosen_image() is other
+    assert dock.layer_panel.chosen_scribbles() is None
+    assert mine in viewer.layers
 
 
 def test_strokes_that_are_open_are_not_offered_once_more(dock, viewer):

@@ -65,6 +65,7 @@ class Keeper:
         self._fingerprints: WeakKeyDictionary[Image, str] = WeakKeyDictionary()
         self._images: WeakKeyDictionary[Labels, Any] = WeakKeyDictionary()
         self._kept: WeakKeyDictionary[Labels, ScribbleSnapshot] = WeakKeyDictionary()
+        self._keys: WeakKeyDictionary[Labels, str] = WeakKeyDictionary()
         self._asked: WeakKeyDictionary[Image, Any] = WeakKeyDictionary()
         self._identifying: WeakSet[Image] = WeakSet()
         self._unclaimed: WeakKeyDictionary[Image, bool] = WeakKeyDictionary()
@@ -91,6 +92,7 @@ class Keeper:
         self._images[scribbles] = ref(image)
         self._kept.pop(scribbles, None)
         self._identify(image)
+        self._note_key(scribbles, image)
         if new:
             scribbles.events.paint.connect(self._stroke)
             scribbles.events.set_data.connect(self._hint)
@@ -129,6 +131,23 @@ class Keeper:
         reference = self._images.get(scribbles)
         return None if reference is None else reference()
 
+    def _note_key(self, scribbles: Labels, image: Image) -> None:
+        """Remember of which pixels strokes are: their image may go, and come again."""
+        if image in self._fingerprints:
+            self._keys[scribbles] = self._fingerprints[image]
+
+    def belongs(self, scribbles: Labels, image: Image) -> bool:
+        """Whether strokes are of an image, or of nobody's that is known.
+
+        Those of an image that is gone are of one that has the same pixels, and of no other.
+        """
+        owner = self.owner(scribbles)
+        key = self._keys.get(scribbles)
+        if owner is image or (owner is None and key is None):
+            return True
+        self._identify(image)
+        return key is not None and self._fingerprints.get(image) == key
+
     def last(self, scribbles: Labels) -> ScribbleSnapshot | None:
         """Return what was on a layer when it was last looked at."""
         return self._kept.get(scribbles)
@@ -149,6 +168,7 @@ class Keeper:
             return False  # an empty new layer must not take the place of what was kept
         self._kept[scribbles] = snapshot
         self.painted.emit(scribbles, snapshot)
+        self._note_key(scribbles, image)
         if image in self._fingerprints:  # else `_know` comes back
             if self._unclaimed.pop(image, False):
                 self.autosave.set_aside(self._fingerprints[image])
@@ -283,8 +303,10 @@ class Keeper:
         if image in self._asked:  # first: what was kept must not be overwritten
             self._tell(image)
         for scribbles, owner in list(self._images.items()):
-            if owner() is image and self._kept.pop(scribbles, None) is not None:
-                self.keep(scribbles)
+            if owner() is image:
+                self._note_key(scribbles, image)
+                if self._kept.pop(scribbles, None) is not None:
+                    self.keep(scribbles)
         self.identified.emit(image)
 
     def _is_open(self, image: Image, saved: SavedSession) -> bool:

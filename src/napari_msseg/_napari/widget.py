@@ -711,13 +711,19 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         panel = self.layer_panel
         image = panel.chosen_image()
         own = [x for x in self.viewer.layers if layers.is_scribble_layer(x)]
-        owners = (image,) if own_alone else (image, None)
-        own = [x for x in own if self.keeper.owner(x) in owners and layers.fits(x, image)]
+        own = [x for x in own if self._is_of(x, image, own_alone) and layers.fits(x, image)]
         if own:
             panel.choose(panel.scribbles, own[-1])
         else:
             panel.scribbles.setCurrentIndex(-1)
         self._use_choice()
+
+    def _is_of(self, scribbles: Labels, image: Image | None, alone: bool) -> bool:
+        """Whether strokes are those of an image; without `alone`, or nobody's that is known."""
+        owner = self.keeper.owner(scribbles)
+        if image is None or (owner is not image and owner in self.viewer.layers):
+            return False
+        return owner is image or (not alone and self.keeper.belongs(scribbles, image))
 
     def _use_chosen_scribbles(self) -> None:
         """Keep strokes of the layer that the user has chosen, whoever made it."""
