@@ -25,6 +25,7 @@ from napari_msseg.classes import BACKGROUND, ClassTable
 
 NAME, STROKES, PIXELS = range(3)
 CLASS = Qt.ItemDataRole.UserRole
+RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 FEW_PIXELS = 20
 """A class with fewer is said to starve, …"""
 FEW_SHARE = 0.02
@@ -109,7 +110,7 @@ class ClassPanel(QWidget):  # type: ignore[misc]
             key = f" (key {place + 1})" if place < 9 else ""
             item.setToolTip(NAME, f"Paint “{one.name}”{key}; double-click to rename")
             for column in (STROKES, PIXELS):
-                item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
+                item.setTextAlignment(column, RIGHT)
             self.list.addTopLevelItem(item)
         self.list.show_rows(min(len(classes), ROWS_SHOWN))
         self.list.blockSignals(False)

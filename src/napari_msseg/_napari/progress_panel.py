@@ -27,6 +27,9 @@ FEWEST_STEPS = 10
 PLOT_HEIGHT = 100
 LEAST_LOSS = 1e-4
 """A logarithm needs one."""
+ROOM, EDGE = 0.08, 7
+"""Left free above and below the curves, as a share, and above and to the right of axes, in
+pixels: or numbers and letters are cut."""
 LOSS_COLOUR, DICE_COLOUR = "#E69F00", "#56B4E9"
 
 
@@ -178,11 +181,12 @@ class _Plot(pyqtgraph.PlotWidget):  # type: ignore[misc]
             axis = item.getAxis(side)
             axis.enableAutoSIPrefix(False)
             axis.setLabel(words, color=colour)
+        item.layout.setContentsMargins(0, EDGE, EDGE, 0)
         item.getAxis("right").setTicks([[(0, "0"), (0.5, ".5"), (1, "1")]])
         self._losses = self.plot(pen=pyqtgraph.mkPen(LOSS_COLOUR, width=2))
         self._scale = pyqtgraph.ViewBox(enableMenu=False)
         self._scale.setMouseEnabled(x=False, y=False)
-        self._scale.setYRange(0, 1)
+        self._scale.setYRange(0, 1, padding=ROOM)
         item.scene().addItem(self._scale)
         item.getAxis("right").linkToView(self._scale)
         self._scale.setXLink(item)
