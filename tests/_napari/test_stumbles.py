@@ -7,12 +7,13 @@ import gc
 import numpy as np
 import pytest
 from napari.layers import Image
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QFileDialog, QLineEdit
 
 from napari_msseg._napari import layers
 from napari_msseg._napari.class_panel import ClassPanel
 from napari_msseg._napari.coach import LEARNING
+from napari_msseg._napari.offers import Offer
 from napari_msseg._napari.progress_panel import _LogAxis
 from napari_msseg.classes import ClassTable
 from napari_msseg.commands import KeepModel
@@ -279,3 +280,15 @@ def test_ticks_beside_each_other_do_not_read_the_same(qtbot):
 
 def test_a_correction_is_acknowledged_in_plain_words():
     assert "learns from your stroke" in LEARNING
+
+
+def test_a_question_moves_nothing_that_is_above_it(dock, qtbot, settled):
+    dock.resize(330, 900)
+    settled()
+    button = dock.train_panel.train_button
+    before = button.mapTo(dock, QPoint(0, 0))
+    dock.offers.offer(Offer("any", "Is that right?", (("Yes", lambda: None),)))
+    settled()
+    assert dock.offers.isVisible()
+    assert button.mapTo(dock, QPoint(0, 0)) == before
+    assert dock.offers.geometry().top() > button.mapTo(dock, QPoint(0, 0)).y()

@@ -1,4 +1,4 @@
-"""A strip above what scrolls in the dock: it offers something, and does not get in the way."""
+"""A strip below what scrolls in the dock: it offers something, and does not get in the way."""
 
 from __future__ import annotations
 

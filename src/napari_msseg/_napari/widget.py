@@ -180,8 +180,8 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         top = help_row(self)
         top.insertWidget(0, self.progress_panel.status, 1)
         box.addLayout(top)
-        box.addWidget(self.offers)
         box.addWidget(scroll)
+        box.addWidget(self.offers)  # what it takes its room from is below: nothing jumps
         bottom = QVBoxLayout()
         bottom.setContentsMargins(4, 0, 4, 4)
         bottom.addWidget(self.export_panel.export_button)
