@@ -183,11 +183,13 @@ def test_the_mask_that_is_saved_is_that_of_the_chosen_image(
     assert "cells_mask" in asked[0][1]
 
 
-def test_an_image_that_was_opened_out_of_sight_is_brought_into_it(dock, viewer, monkeypatch):
-    shown = []
-    monkeypatch.setattr(layers, "bring_into_view", lambda viewer, image: shown.append(image))
-    other, _ = other_image(viewer)
-    assert shown == [other]
+@pytest.mark.parametrize(("looked_at", "moves"), [((500.0, 500.0), True), ((10.0, 10.0), False)])
+def test_an_image_that_was_opened_out_of_sight_is_brought_into_it(dock, viewer, looked_at, moves):
+    camera = layers.camera_of(viewer)
+    camera.center, camera.zoom = (0.0, *looked_at), 40.0
+    other_image(viewer)
+    assert (camera.zoom != 40.0) == moves
+    assert all(0 <= c <= 40 for c in camera.center[-2:])
 
 
 # ------------------------------------------------------------------------------------ keys

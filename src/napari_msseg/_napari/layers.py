@@ -504,14 +504,14 @@ def put_below(viewer: Any, image: Layer, above: Layer) -> None:
 
 
 def bring_into_view(viewer: Any, image: Layer) -> None:
-    """Show all of an image where the canvas shows nothing of it."""
+    """Show everything where the middle of the canvas lies beside an image."""
     camera = camera_of(viewer)
-    if viewer.dims.ndisplay == 3 or not np.any(image.corner_pixels):
+    if viewer.dims.ndisplay == 3:
         return
     low, high = (np.asarray(end)[-2:] for end in image.extent.world)
     half = (high - low) / 2
     centre = np.asarray(camera.center)[-2:]
-    if (np.abs(centre - (low + high) / 2) > half + 1).any():  # its middle is beside the image
+    if (np.abs(centre - (low + high) / 2) > half).any():
         viewer.reset_view()
 
 
