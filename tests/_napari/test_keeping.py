@@ -464,3 +464,21 @@ def test_strokes_from_before_somebody_started_afresh_are_offered_too(
         (older, *_) = again.keeper.older(again.layer_panel.chosen_image())
         np.testing.assert_array_equal(older.scribbles.labels(), rest)
         again.close()
+
+
+def test_strokes_that_lay_below_others_are_kept_when_those_go_to_another_image(
+    dock, viewer, add_image, qtbot, settled
+):
+    image, below = dock.layer_panel.chosen_image(), dock.layer_panel.chosen_scribbles()
+    _click(qtbot, dock.layer_panel.new_button)
+    above = dock.layer_panel.chosen_scribbles()
+    above.data[...] = 2
+    dock.keeper.keep(above)
+    assert (_kept(dock, image).scribbles.labels() == 2).all()
+    other = viewer.add_image(np.zeros((32, 40), np.uint8), name="other")
+    dock.keeper.watch(other, above)
+    painted = below.data > 0
+    np.testing.assert_array_equal(
+        _kept(dock, image).scribbles.labels()[painted], below.data[painted]
+    )
+    assert (_kept(dock, other).scribbles.labels() == 2).all()

@@ -122,6 +122,17 @@ def test_strokes_of_another_image_are_not_chosen_when_strokes_go(dock, viewer, a
     assert dock.layer_panel.chosen_scribbles() is None
 
 
+def test_strokes_of_another_image_are_not_chosen_when_layers_are_listed_anew(dock, viewer):
+    first = dock.layer_panel.chosen_image()
+    other, _ = other_image(viewer, shape=(32, 40))
+    dock.choose_image(other)
+    assert dock.layer_panel.chosen_scribbles() is None
+    viewer.add_image(np.zeros((32, 40), np.uint8), name="a third")
+    assert dock.layer_panel.chosen_scribbles() is None
+    dock.choose_image(first)
+    assert dock.layer_panel.chosen_scribbles() is not None
+
+
 def test_strokes_find_their_image_again_when_it_is_opened_anew(dock, viewer, add_scribbles):
     first, mine = dock.layer_panel.chosen_image(), dock.layer_panel.chosen_scribbles()
     other, theirs = other_image(viewer, add_scribbles, shape=(32, 40))

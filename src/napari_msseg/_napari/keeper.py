@@ -87,7 +87,8 @@ class Keeper:
     def watch(self, image: Image, scribbles: Labels) -> None:
         """Keep the strokes of a layer from now on, under the image they belong to."""
         new = scribbles not in self._images
-        if not new and self.owner(scribbles) is image:
+        before = self.owner(scribbles)
+        if not new and before is image:
             return
         self._images[scribbles] = ref(image)
         self._kept.pop(scribbles, None)
@@ -98,6 +99,8 @@ class Keeper:
             scribbles.events.set_data.connect(self._hint)
         if not new:
             self.keep(scribbles)
+        if before is not None:
+            self._keep_above(before)  # what it had lain over there
 
     def stay_with(self, there: Collection[Any]) -> None:
         """Let go of the layers that are not there any more: what is kept of them stays.

@@ -96,14 +96,19 @@ class LayerPanel(QGroupBox):  # type: ignore[misc]
         """Choose a layer that is listed."""
         box.setCurrentIndex(next(i for i in range(box.count()) if box.itemData(i) is layer))
 
-    def show_layers(self, box: QComboBox, layers: Sequence[Any], chosen: Any) -> None:
-        """List layers by name; keep the choice, by identity, where it is still there."""
+    def show_layers(
+        self, box: QComboBox, layers: Sequence[Any], chosen: Any, otherwise: Any = None
+    ) -> None:
+        """List layers by name; keep the choice, by identity, where it is still there.
+
+        Else choose `otherwise`, or none of them.
+        """
         box.blockSignals(True)
         box.clear()
         for layer in layers:
             box.addItem(layer.name, layer)
-        index = next((i for i, layer in enumerate(layers) if layer is chosen), len(layers) - 1)
-        box.setCurrentIndex(index)
+        places = {id(layer): place for place, layer in enumerate(layers)}
+        box.setCurrentIndex(places.get(id(chosen), places.get(id(otherwise), -1)))
         box.blockSignals(False)
 
     def show_rows(self, channels: bool, frames: bool) -> None:

@@ -608,8 +608,9 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         before = panel.chosen_image(), panel.chosen_scribbles()
         images = [x for x in self.viewer.layers if layers.is_image(x)]
         scribbles = [x for x in self.viewer.layers if layers.is_scribble_layer(x)]
-        panel.show_layers(panel.image, images, panel.chosen_image())
-        panel.show_layers(panel.scribbles, scribbles, panel.chosen_scribbles())
+        panel.show_layers(panel.image, images, before[0], images[-1] if images else None)
+        own = self._strokes_of(panel.chosen_image())
+        panel.show_layers(panel.scribbles, scribbles, before[1], own[-1] if own else None)
         for layer in (*images, *scribbles):
             layer.events.name.disconnect(self._list_layers)
             layer.events.name.connect(self._list_layers)
@@ -710,20 +711,25 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         """Choose the scribbles of the image that was chosen, or none."""
         panel = self.layer_panel
         image = panel.chosen_image()
-        own = [x for x in self.viewer.layers if layers.is_scribble_layer(x)]
-        own = [x for x in own if self._is_of(x, image, own_alone) and layers.fits(x, image)]
+        own = self._strokes_of(image, own_alone)
         if own:
             panel.choose(panel.scribbles, own[-1])
         else:
             panel.scribbles.setCurrentIndex(-1)
         self._use_choice()
 
-    def _is_of(self, scribbles: Labels, image: Image | None, alone: bool) -> bool:
-        """Whether strokes are those of an image; without `alone`, or nobody's that is known."""
-        owner = self.keeper.owner(scribbles)
-        if image is None or (owner is not image and owner in self.viewer.layers):
-            return False
-        return owner is image or (not alone and self.keeper.belongs(scribbles, image))
+    def _strokes_of(self, image: Image | None, alone: bool = False) -> list[Labels]:
+        """Return the layers with strokes of an image; without `alone`, or of nobody's."""
+
+        def are_its(scribbles: Labels) -> bool:
+            owner = self.keeper.owner(scribbles)
+            if owner is not image and (alone or owner in self.viewer.layers):
+                return False
+            return layers.fits(scribbles, image) and self.keeper.belongs(scribbles, image)
+
+        if image is None:
+            return []
+        return [x for x in self.viewer.layers if layers.is_scribble_layer(x) and are_its(x)]
 
     def _use_chosen_scribbles(self) -> None:
         """Keep strokes of the layer that the user has chosen, whoever made it."""
