@@ -413,3 +413,23 @@ def test_objects_whose_layer_was_removed_are_not_counted_before_they_are_found_a
         assert not dock.object_panel.save_button.isEnabled()
         _let_it_look(dock)
         assert dock.object_panel.count.text() == "2 objects"
+
+
+def test_rows_of_a_volume_that_has_become_a_film_lead_nowhere(
+    viewer, make_dock, add_image, add_scribbles, finders, warnings, workers
+):
+    add_scribbles(viewer, add_image(viewer, (6, 32, 40)))
+    dock = make_dock(viewer)
+    dock.train()
+    workers[0].state(SessionState.TRAINING)
+    workers[0].tile(np.broadcast_to(MASK, (6, 32, 40)))
+    dock.object_panel.objects.setChecked(True)
+    _let_it_look(dock)
+    dock.objects.show_table()
+    assert dock.objects.found is not None
+    dock.layer_panel.frames.setCurrentIndex(1)
+    viewer.dims.set_point(0, 3)
+    dock.update_once()
+    view = dock.objects.table.view
+    view.clicked.emit(view.model().index(0, 0))
+    assert "of before" in dock.progress_panel.status.text()

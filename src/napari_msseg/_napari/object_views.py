@@ -139,6 +139,9 @@ class ObjectViews:
         session, layer = self._session, self.layers.layer
         if session.image is None or layer is None:
             return
+        if self.found is None:  # rows of another frame, or of a volume that is a film now
+            self.said.emit("Those objects are of before: the table follows with the next answer.")
+            return
         spacing, _ = layers.spacing_of(session.image, session.frame)
         self._selected = number
         pixel = (*session.frame, *(np.array(centroid) / spacing))
