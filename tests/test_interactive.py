@@ -312,7 +312,7 @@ def test_every_set_has_a_kind():
 
 
 def test_answers_are_keyed_on_every_module_that_a_session_is_made_of():
-    """A configuration is in the key itself; what carries, schedules, shows, scores decides nothing."""
+    """A configuration is in the key itself; what carries, shows or scores decides none."""
     root = Path(napari_msseg.__file__).parent
     known, left = set(), {"session"}
     while left:
