@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks import labelled_sets, variants
-from benchmarks.labelled_sets import Split
 from benchmarks.record import Record, digest, on_device
-from benchmarks.supervised import CODE, OWN_CODE, configuration, measure
+from benchmarks.supervised import CODE, OWN_CODE, build_and_measure, configuration
 from benchmarks.trainings import Row, Trainings
-from napari_msseg.config import ModelConfig, SupervisedConfig, to_mapping
+from napari_msseg.config import ModelConfig, to_mapping
 from napari_msseg.devices import choose_device
 from napari_msseg.errors import InputError
 from napari_msseg.model import MSNet
@@ -111,7 +109,7 @@ def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
     del mapping["seed"], mapping["s2l"]
     record = Record(options.json, mapping, code=digest((*CODE, *OWN_CODE, "benchmarks.variants")))
     device = choose_device(options.device)
-    with Trainings(options.workers, _tell) as trainings:
+    with Trainings(options.workers, options.threads, _tell) as trainings:
         rows = []
         for seed in range(options.seeds):
             for name in options.variants:
@@ -125,7 +123,7 @@ def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
                     **on_device(device),
                 }
                 chosen = replace(config, seed=seed)
-                work = (_measure, name, split, chosen, device, options.threads)
+                work = (build_and_measure, _build, name, split, chosen, device)
                 rows.append(trainings.row(record, unit, *work))
         return [row.result() for row in rows]
 
@@ -137,14 +135,8 @@ def _tell(row: Row) -> None:
     )
 
 
-def _measure(
-    name: str, split: Split, config: SupervisedConfig, device: torch.device, threads: int
-) -> Row:
-    """Train one variant and test it, in a process of its own."""
-    if threads:
-        torch.set_num_threads(threads)
-    torch.manual_seed(config.seed)
-    return measure(build(VARIANTS[name], config.model), split, config, device)
+def _build(name: str, config: ModelConfig) -> MSNet:
+    return build(VARIANTS[name], config)
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

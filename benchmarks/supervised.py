@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from benchmarks.labelled_sets import Split
 from benchmarks.record import Record, digest, on_device
 from benchmarks.trainings import Row, Trainings
 from napari_msseg.augmentation import Example
-from napari_msseg.config import SupervisedConfig, default_supervised_config, to_mapping
+from napari_msseg.config import ModelConfig, SupervisedConfig, default_supervised_config, to_mapping
 from napari_msseg.devices import choose_device
 from napari_msseg.errors import InputError
 from napari_msseg.metrics import average_surface_distance, dice, iou, mean_iou
@@ -86,7 +87,7 @@ def _rows(options: argparse.Namespace) -> list[Row]:
         raise InputError(f"unknown networks for {ndim}D: {', '.join(unknown)}")
     labelled_sets.draw(examples, max(options.sizes), 0)  # whether there are enough of them
     with (
-        Trainings(options.workers, _tell) as trainings,
+        Trainings(options.workers, options.threads, _tell) as trainings,
         ThreadPoolExecutor(len(names)) as networks,
     ):
         run = Run(options, examples, configuration(examples, options.steps), trainings)
@@ -163,7 +164,7 @@ class Run:
         chosen = replace(self._config, learning_rate=rate, seed=seed, steps=steps)
         record = _record(options, name, self._config)
         return self._trainings.row(
-            record, unit, _measure, name, split, chosen, self._device, options.threads
+            record, unit, build_and_measure, peers.build, name, split, chosen, self._device
         )
 
 
@@ -198,14 +199,16 @@ def _record(options: argparse.Namespace, name: str, config: SupervisedConfig) ->
     return Record(options.json, mapping, code=digest(CODE + (OWN_CODE if own else ())))
 
 
-def _measure(
-    name: str, split: Split, config: SupervisedConfig, device: torch.device, threads: int
+def build_and_measure(
+    build: Callable[[str, ModelConfig], nn.Module],
+    name: str,
+    split: Split,
+    config: SupervisedConfig,
+    device: torch.device,
 ) -> Row:
-    """Train one network and test it, in a process of its own."""
-    if threads:
-        torch.set_num_threads(threads)
+    """Train and test the network of a name, the same one for the same seed."""
     torch.manual_seed(config.seed)
-    return measure(peers.build(name, config.model), split, config, device)
+    return measure(build(name, config.model), split, config, device)
 
 
 def measure(

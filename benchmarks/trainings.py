@@ -9,9 +9,16 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from types import TracebackType
 from typing import Any
 
+import torch
+
 from benchmarks.record import Record
 
 Row = dict[str, Any]
+
+
+def _use_threads(threads: int) -> None:
+    if threads:
+        torch.set_num_threads(threads)
 
 
 class Trainings:
@@ -21,15 +28,17 @@ class Trainings:
     ----------
     workers : int
         Trainings at a time.
+    threads : int
+        Of each; 0: what torch takes.
     tell : callable
         Is given every row, when it is there.
     """
 
-    def __init__(self, workers: int, tell: Callable[[Row], None]) -> None:
+    def __init__(self, workers: int, threads: int, tell: Callable[[Row], None]) -> None:
         self._workers = workers
         self._tell = tell
         context = multiprocessing.get_context("spawn")  # CUDA survives no fork
-        self._processes = ProcessPoolExecutor(workers, mp_context=context)
+        self._processes = ProcessPoolExecutor(workers, context, _use_threads, (threads,))
         self._lock = threading.Lock()
 
     def __enter__(self) -> Trainings:

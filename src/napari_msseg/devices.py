@@ -57,10 +57,16 @@ def autocast_dtype(device: torch.device, ndim: int = 2) -> torch.dtype | None:
     return None
 
 
-def autocast(device: torch.device, ndim: int = 2) -> AbstractContextManager[object]:
-    """Return the autocast context of `device`; a context that does nothing in float32."""
+def autocast(
+    device: torch.device, ndim: int = 2, cache: bool = True
+) -> AbstractContextManager[object]:
+    """Return the autocast context of `device`; a context that does nothing in float32.
+
+    With `cache`, weights that were cast once serve again until it ends.
+    """
     dtype = autocast_dtype(device, ndim)
-    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+    enabled = dtype is not None
+    return torch.autocast(device.type, dtype or torch.bfloat16, enabled, cache_enabled=cache)
 
 
 def memory_format(ndim: int) -> torch.memory_format:

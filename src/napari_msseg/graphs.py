@@ -8,12 +8,13 @@ input, and launched together from then on.
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from napari_msseg.devices import autocast_dtype
+from napari_msseg.devices import autocast
 
 LOG = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class RecordedTraining:
     def __init__(self, network: nn.Module, device: torch.device, ndim: int) -> None:
         self._network = network
         self._device = device
-        self._dtype = autocast_dtype(device, ndim)
+        self._ndim = ndim
         self._recorded: nn.Module | None = None
         self._shape: torch.Size | None = None
 
@@ -84,12 +85,6 @@ class RecordedTraining:
             tell(False)
         return recorded
 
-    def _autocast(self) -> torch.autocast:
+    def _autocast(self) -> AbstractContextManager[object]:
         # Weights cast while others were recorded would be those of that time for good.
-        dtype = self._dtype
-        return torch.autocast(
-            self._device.type,
-            dtype or torch.bfloat16,
-            enabled=dtype is not None,
-            cache_enabled=self._device.type != "cuda",
-        )
+        return autocast(self._device, self._ndim, cache=self._device.type != "cuda")

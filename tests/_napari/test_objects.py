@@ -59,13 +59,20 @@ def finders(monkeypatch):
 
 
 @pytest.fixture
-def dock(finders, viewer, make_dock, warnings, add_image, add_scribbles, workers, settled):
-    """A dock in which objects of a prediction are counted."""
+def trained(finders, viewer, make_dock, warnings, add_image, add_scribbles, workers):
+    """A dock that trains, and has answered."""
     add_scribbles(viewer, add_image(viewer))
     dock = make_dock(viewer)
     dock.train()
     workers[0].state(SessionState.TRAINING)
     workers[0].tile(MASK)
+    return dock
+
+
+@pytest.fixture
+def dock(trained, settled):
+    """A dock in which objects of a prediction are counted."""
+    dock = trained
     dock.object_panel.objects.setChecked(True)
     _let_it_look(dock)
     return dock
@@ -104,16 +111,11 @@ def test_the_layer_follows_the_prediction_and_objects_keep_their_numbers(dock, w
     assert dock.object_panel.count.text() == "3 objects"
 
 
-def test_a_first_look_is_announced(viewer, make_dock, add_image, add_scribbles, finders, workers):
-    add_scribbles(viewer, add_image(viewer))
-    dock = make_dock(viewer)
-    dock.train()
-    workers[0].state(SessionState.TRAINING)
-    workers[0].tile(MASK)
-    dock.object_panel.objects.setChecked(True)
-    assert dock.object_panel.count.text() == "looking…"
-    _let_it_look(dock)
-    assert dock.object_panel.count.text().endswith("objects")
+def test_a_first_look_is_announced(trained):
+    trained.object_panel.objects.setChecked(True)
+    assert trained.object_panel.count.text() == "looking…"
+    _let_it_look(trained)
+    assert trained.object_panel.count.text().endswith("objects")
 
 
 def test_nothing_is_asked_while_an_answer_is_waited_for_and_once_more_after_it(

@@ -52,6 +52,13 @@ def other_image(viewer, add_scribbles=None, name="others", shape=(24, 28)):
     return image, (None if add_scribbles is None else add_scribbles(viewer, image))
 
 
+def opened_anew(viewer, image):
+    """Remove an image, and open it once more."""
+    pixels, name = np.array(image.data), image.name
+    viewer.layers.remove(image)
+    return viewer.add_image(pixels, name=name)
+
+
 # ------------------------------------------------------------- a dock that is opened again
 
 
@@ -138,10 +145,7 @@ def test_strokes_find_their_image_again_when_it_is_opened_anew(dock, viewer, add
     other, theirs = other_image(viewer, add_scribbles, shape=(32, 40))
     dock.choose_image(other)
     assert dock.layer_panel.chosen_scribbles() is theirs
-    pixels = np.array(first.data)
-    viewer.layers.remove(first)
-    del first
-    again = viewer.add_image(pixels, name="cells")
+    again = opened_anew(viewer, first)
     dock.choose_image(again)
     assert dock.layer_panel.chosen_scribbles() is mine
 
@@ -166,10 +170,7 @@ def test_strokes_that_are_open_are_not_offered_once_more(dock, viewer):
 
 def test_an_image_that_is_opened_anew_lies_below_its_strokes(dock, viewer):
     first, mine = dock.layer_panel.chosen_image(), dock.layer_panel.chosen_scribbles()
-    pixels = np.array(first.data)
-    viewer.layers.remove(first)
-    del first
-    again = viewer.add_image(pixels, name="cells")
+    again = opened_anew(viewer, first)
     dock.choose_image(again)
     assert dock.layer_panel.chosen_scribbles() is mine
     assert viewer.layers.index(again) < viewer.layers.index(mine)

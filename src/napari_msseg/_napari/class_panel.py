@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_msseg._napari.keys import DOCK_KEYS
 from napari_msseg.classes import BACKGROUND, ClassTable
 
 NAME, STROKES, PIXELS = range(3)
@@ -30,8 +31,6 @@ FEW_PIXELS = 20
 """A class with fewer is said to starve, …"""
 FEW_SHARE = 0.02
 """… and so is one with a smaller share of what is painted."""
-PASSED_ON = frozenset("123456789XNL")
-"""Keys that the list leaves to the dock, where they mean what they mean on the canvas."""
 FEWEST_ROWS, ROWS_SHOWN = 3, 6
 """There is room for so many classes, and more than so many scroll."""
 
@@ -51,7 +50,7 @@ class ClassPanel(QWidget):  # type: ignore[misc]
         self._classes = ClassTable.default()
         self._current = BACKGROUND
         self._counts: Mapping[int, tuple[int, int]] = {}
-        self.list = _List(PASSED_ON)
+        self.list = _List()
         self.list.currentItemChanged.connect(self._choose)
         self.list.itemClicked.connect(lambda item, _: self._choose(item))
         self.list.itemChanged.connect(self._rename)
@@ -202,9 +201,8 @@ class _List(QTreeWidget):  # type: ignore[misc]
 
     dropped = Signal(int, int)  # row, place it goes to
 
-    def __init__(self, passed_on: frozenset[str]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._passed_on = passed_on
         self.setColumnCount(3)
         self.setHeaderLabels(["Class", "strokes", "pixels"])
         self.headerItem().setToolTip(STROKES, "Strokes that touch count as one")
@@ -236,7 +234,7 @@ class _List(QTreeWidget):  # type: ignore[misc]
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Leave the keys of the brush to the dock; those of a list move in it."""
-        if event.text().upper() in self._passed_on:
+        if event.text().upper() in DOCK_KEYS:
             event.ignore()
         else:
             super().keyPressEvent(event)

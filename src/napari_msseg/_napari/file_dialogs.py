@@ -71,11 +71,10 @@ class FileDialogs:
         InputError
             If there is no prediction, or the file cannot be written.
         """
-        self._export_to(path)()
+        self._export_to(path, *self._predicted())()
 
-    def _export_to(self, path: Path) -> Callable[[], None]:
+    def _export_to(self, path: Path, image: Image, prediction: Labels) -> Callable[[], None]:
         """Return what writes the prediction of now to a file, whatever becomes of it meanwhile."""
-        image, prediction = self._predicted()
         shown = layers.mask_of(prediction, self._exported_frame(image), image)
         mask, classes = shown.like(np.array(shown.data), "T"), self._session.classes
         return lambda: io.write_mask(path, whole_numbers(mask.data), mask, classes)
@@ -100,7 +99,7 @@ class FileDialogs:
     def save_mask(self) -> None:
         """Ask for a file and write the prediction to it."""
         try:
-            image, _ = self._predicted()
+            image, prediction = self._predicted()
         except InputError as error:
             self.warned.emit(str(error))
             return
@@ -114,14 +113,13 @@ class FileDialogs:
         if path and self._errand.is_running:
             self.warned.emit("Another mask is being written: save once more when it is there.")
         elif path:
-            self._try(lambda: self._save_in_a_thread(Path(path), image))
+            self._try(lambda: self._save_in_a_thread(Path(path), image, prediction))
 
-    def _save_in_a_thread(self, path: Path, image: Image) -> None:
+    def _save_in_a_thread(self, path: Path, image: Image, prediction: Labels) -> None:
         """Write a mask while the window goes on: large ones take seconds to be compressed."""
         told: list[str] = []
-        layer = self._session.answers.of(image)
-        answered = self._session.answers.answered(self._exported_frame(image), layer)
-        name, write = image.name, self._export_to(path)
+        answered = self._session.answers.answered(self._exported_frame(image), prediction)
+        name, write = image.name, self._export_to(path, image, prediction)
 
         def listen_and_write() -> None:
             with told_to(told.append):

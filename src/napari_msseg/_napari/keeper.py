@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, ref
@@ -182,18 +182,21 @@ class Keeper:
         self, scribbles: Labels, image: Image, snapshot: ScribbleSnapshot, *below: ScribbleSnapshot
     ) -> ScribbleSnapshot:
         """Return what is on all layers of an image, this one on top: one file holds them all."""
-        key = self._fingerprints[image]
-        parts = [snapshot]
-        for layer, kept in self._kept.items():
-            owner = self.owner(layer)
-            if layer is not scribbles and owner and self._fingerprints.get(owner) == key:
-                parts.append(kept)
-        parts.extend(below)
+        others = (kept for layer, kept in self._kept_like(image) if layer is not scribbles)
+        parts = [snapshot, *others, *below]
         if len(parts) == 1:
             return snapshot
         indices, first = np.unique(np.concatenate([p.indices for p in parts]), return_index=True)
         classes = np.concatenate([p.classes for p in parts])[first]
         return ScribbleSnapshot(snapshot.shape, indices, classes)
+
+    def _kept_like(self, image: Image) -> Iterator[tuple[Labels, ScribbleSnapshot]]:
+        """Yield the layers over an image, or over another one of the same pixels, as last kept."""
+        key = self._fingerprints[image]
+        for layer, kept in self._kept.items():
+            owner = self.owner(layer)
+            if owner is not None and self._fingerprints.get(owner) == key:
+                yield layer, kept
 
     def saved(self, image: Image, snapshot: ScribbleSnapshot) -> SavedSession:
         """Return what is worth keeping of an image and its strokes."""
@@ -314,10 +317,7 @@ class Keeper:
 
     def _is_open(self, image: Image, saved: SavedSession) -> bool:
         """Whether what was kept is on a layer of ours, of this image or of the same pixels."""
-        key = self._fingerprints[image]
-        owners = ((self.owner(layer), kept) for layer, kept in self._kept.items())
-        same = (kept for owner, kept in owners if owner and self._fingerprints.get(owner) == key)
-        return any(kept.same_strokes(saved.scribbles) for kept in same)
+        return any(kept.same_strokes(saved.scribbles) for _, kept in self._kept_like(image))
 
     def _has(self, scribbles: Labels, image: Image, saved: SavedSession) -> bool:
         """Whether strokes and locks that were kept are there already."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -11,10 +12,12 @@ from napari.layers.base import Layer
 
 N_KEYS = 9
 DIGITS = tuple(str(place + 1) for place in range(N_KEYS))
-NEXT_KEY, LOCK_KEY = "N", "L"
+TOGGLE_KEY, NEXT_KEY, LOCK_KEY = "X", "N", "L"
+DOCK_KEYS = frozenset((*DIGITS, TOGGLE_KEY, NEXT_KEY, LOCK_KEY))
+"""Those that mean in the dock what they mean on the canvas."""
 KEYS = (
     ("1 … 9", "brush of the first … ninth class"),
-    ("X", "back to the class before; again: forth"),
+    (TOGGLE_KEY, "back to the class before; again: forth"),
     ("E (hold)", "eraser while the key is held"),
     ("[  ]", "smaller, larger brush"),
     ("Ctrl-Z, Ctrl-Shift-Z", "undo, redo a stroke"),
@@ -48,10 +51,13 @@ class Keys:
         next_spot: Callable[[], None],
         lock: Callable[[], None],
     ) -> None:
-        self._lock = lock
         self._viewer = viewer
-        self._choose_place = choose_place
-        self._toggle = toggle
+        self._actions: dict[str, Callable[[], None]] = {
+            **{key: partial(choose_place, place) for place, key in enumerate(DIGITS)},
+            TOGGLE_KEY: toggle,
+            NEXT_KEY: next_spot,
+            LOCK_KEY: lock,
+        }
         self._layers: WeakKeyDictionary[Layer, dict[str, Any]] = WeakKeyDictionary()
         self._next = lambda _: next_spot()
         viewer.bind_key(NEXT_KEY, self._next, overwrite=True)
@@ -64,16 +70,23 @@ class Keys:
         if layer in self._layers:
             return False
         ours: dict[str, Any] = {
-            key: lambda _, place=place: self._choose_place(place)
-            for place, key in enumerate(DIGITS)
+            key: lambda _, action=action: action()
+            for key, action in self._actions.items()
+            if key != NEXT_KEY  # of the viewer
         }
-        ours |= {"X": lambda _: self._toggle(), LOCK_KEY: lambda _: self._lock()}
         if paints:
             ours["E"] = _erase_while_held()
         for key, action in ours.items():
             layer.bind_key(key, action, overwrite=True)
         self._layers[layer] = ours
         return True
+
+    def press(self, key: str) -> bool:
+        """Do what a key means on the canvas; return whether it means something."""
+        action = self._actions.get(key.upper())
+        if action is not None:
+            action()
+        return action is not None
 
     def release(self) -> None:
         """Take our keys back, but not those of another dock: napari's own mean what they meant."""

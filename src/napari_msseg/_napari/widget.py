@@ -25,7 +25,7 @@ from napari_msseg._napari.gl_context import CanvasContext
 from napari_msseg._napari.guard import StrokeGuard
 from napari_msseg._napari.help import help_row
 from napari_msseg._napari.keeper import Keeper
-from napari_msseg._napari.keys import DIGITS, LOCK_KEY, NEXT_KEY, Keys
+from napari_msseg._napari.keys import Keys
 from napari_msseg._napari.lifetimes import Disconnect, End, weak
 from napari_msseg._napari.live import LiveSession
 from napari_msseg._napari.lock_intents import LockIntents
@@ -196,16 +196,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Take the keys of the brush, wherever in the dock somebody has clicked last."""
-        key = event.text().upper()
-        if key in DIGITS:
-            self.classes.choose_place(int(key) - 1)
-        elif key == "X":
-            self.classes.toggle()
-        elif key == NEXT_KEY:
-            self.navigator.next()
-        elif key == LOCK_KEY:
-            self.locks.toggle_region()
-        else:
+        if not self.keys.press(event.text()):
             super().keyPressEvent(event)
 
     def _say_what_is_elsewhere(self, path: str) -> None:
@@ -394,7 +385,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
             )
             if not began:
                 self._offer_switch(scribbles)  # the answer was to no avail
-            if began:
+            else:
                 self.progress_panel.begin(goes_on)
                 self.offers.withdraw(questions.FORGOTTEN)
                 self.guard.trained_on = scribbles
@@ -621,9 +612,7 @@ class ScribbleWidget(QWidget):  # type: ignore[misc]
         self.study.list_open(images)
         if event is not None and event.type == "removed":
             self.offers.withdraw_about(event.value)
-            if any(
-                event.value is layer for layer in before
-            ):  # what is left may be of another image
+            if event.value in before:  # what is left may be of another image
                 self._use_chosen_image()
                 return
         self._use_choice()
