@@ -23,12 +23,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components, dijkstra
+from scipy.sparse.csgraph import dijkstra
 
 from napari_msseg.advice import dice_of, mean_dice
 from napari_msseg.companions import NO_LESSONS, Lessons
 from napari_msseg.mixture import LEAST_PROBABILITY, Mixture, mean_of
-from napari_msseg.pieces import touching
+from napari_msseg.pieces import pieces_of, touching
 from napari_msseg.pixel_classifiers import Features, PixelClassifiers, features_of, halo_of
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.tiling import tiles
@@ -232,15 +232,16 @@ class _Strokes:
         self.classes: Integers = scribbles.classes.astype(np.int64)
         where = np.unravel_index(scribbles.indices, scribbles.shape)
         self.positions: Integers = np.stack(where, axis=1)
-        graph = touching(scribbles)
-        self.numbers: Integers = np.zeros(0, np.int64)
-        if len(self.classes):
-            self.numbers = connected_components(graph, directed=False)[1].astype(np.int64)
+        self.numbers: Integers = pieces_of(scribbles)
         _, first = np.unique(self.numbers, return_index=True)
         self.n_pieces: Integers = np.bincount(self.classes[first], minlength=n_classes)
         self.is_cut = np.zeros(n_classes, bool)
-        for k in np.flatnonzero(self.n_pieces == 1):
-            self._cut(np.flatnonzero(self.classes == k), graph)
+        whole = np.flatnonzero(self.n_pieces == 1)
+        if len(whole):
+            n, pair = len(self.classes), touching(scribbles)
+            graph = csr_matrix((np.ones(len(pair[0]), bool), pair), shape=(n, n))
+            for k in whole:
+                self._cut(np.flatnonzero(self.classes == k), graph)
 
     def _cut(self, pixels: Integers, graph: csr_matrix) -> None:
         """Cut the only piece of a class along its length, if it is long."""
