@@ -28,7 +28,7 @@ from scipy.sparse.csgraph import dijkstra
 from napari_msseg.advice import dice_of, mean_dice
 from napari_msseg.companions import NO_LESSONS, Lessons
 from napari_msseg.mixture import LEAST_PROBABILITY, Mixture, mean_of
-from napari_msseg.pieces import pieces_of, touching
+from napari_msseg.pieces import connected, touching
 from napari_msseg.pixel_classifiers import Features, PixelClassifiers, features_of, halo_of
 from napari_msseg.scribbles import ScribbleSnapshot
 from napari_msseg.tiling import tiles
@@ -232,16 +232,14 @@ class _Strokes:
         self.classes: Integers = scribbles.classes.astype(np.int64)
         where = np.unravel_index(scribbles.indices, scribbles.shape)
         self.positions: Integers = np.stack(where, axis=1)
-        self.numbers: Integers = pieces_of(scribbles)
+        n, pairs = len(self.classes), touching(scribbles)
+        self.numbers: Integers = connected(n, *pairs)
         _, first = np.unique(self.numbers, return_index=True)
         self.n_pieces: Integers = np.bincount(self.classes[first], minlength=n_classes)
         self.is_cut = np.zeros(n_classes, bool)
-        whole = np.flatnonzero(self.n_pieces == 1)
-        if len(whole):
-            n, pair = len(self.classes), touching(scribbles)
-            graph = csr_matrix((np.ones(len(pair[0]), bool), pair), shape=(n, n))
-            for k in whole:
-                self._cut(np.flatnonzero(self.classes == k), graph)
+        graph = csr_matrix((np.ones(len(pairs[0]), bool), pairs), shape=(n, n))
+        for k in np.flatnonzero(self.n_pieces == 1):
+            self._cut(np.flatnonzero(self.classes == k), graph)
 
     def _cut(self, pixels: Integers, graph: csr_matrix) -> None:
         """Cut the only piece of a class along its length, if it is long."""

@@ -41,19 +41,31 @@ def touching(scribbles: ScribbleSnapshot) -> tuple[npt.NDArray[np.int64], npt.ND
 
 def pieces_of(scribbles: ScribbleSnapshot) -> npt.NDArray[np.int64]:
     """Return the number of the piece that each painted pixel (N) belongs to, from 0."""
-    if not len(scribbles.indices):
-        return np.zeros(0, np.int64)
-    parents = np.arange(len(scribbles.indices))
-    row, column = touching(scribbles)
+    return connected(len(scribbles.indices), *touching(scribbles))
+
+
+def connected(
+    n: int, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Return the number of the piece that each of `n` pixels belongs to, from 0.
+
+    Not scipy's: to load scipy.sparse stops the window for .2 s, at the first stroke.
+
+    Parameters
+    ----------
+    n : int
+    first, second : ndarray of int64, shape (E,)
+        The pairs that touch.
+    """
+    parents = np.arange(n)
     # Pixels point to the lowest they are known to touch, until who touches points to the same.
-    # Not scipy's: to load scipy.sparse stops the window for .2 s, at the first stroke.
-    while len(row):
-        np.minimum.at(parents, np.maximum(row, column), np.minimum(row, column))
+    while len(first):
+        np.minimum.at(parents, np.maximum(first, second), np.minimum(first, second))
         while (parents != (further := parents[parents])).any():
             parents = further
-        row, column = parents[row], parents[column]
-        apart = row != column
-        row, column = row[apart], column[apart]
+        first, second = parents[first], parents[second]
+        apart = first != second
+        first, second = first[apart], second[apart]
     return np.unique(parents, return_inverse=True)[1].astype(np.int64)
 
 
